@@ -1,0 +1,134 @@
+"""Static facts about arguments, checked before anything is computed: dtype, rank, shape, range of a parameter.
+
+Values inside a tensor are never looked at, so every check holds under `jax.jit`, `tf.function` and `torch.compile`.
+Each function returns its argument made ready for use, or raises an error that names the argument, what was expected and
+what was received, never the data.
+"""
+
+import numbers
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from keras import backend, ops
+
+from multiloss.ids import split_integers
+
+Tensor = Any  # a tensor of whichever backend Keras runs on
+
+
+def number(name: str, value: Any, expected: str, holds: Callable[[float], bool]) -> float:
+    """Return a Python number for which `holds` is true."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"`{name}` must be {expected}. Received: {value!r} of type {type(value).__name__}")
+    if not holds(float(value)):
+        raise ValueError(f"`{name}` must be {expected}. Received: {value!r}")
+    return float(value)
+
+
+def at_least_float32(dtype: str) -> str:
+    """Return the dtype to compute in: half precision and integers are raised to float32, float64 stays."""
+    return str(backend.result_type(dtype, "float32"))
+
+
+def numeric(name: str, value: Any) -> Tensor:
+    """Return a tensor of real numbers or booleans, its dtype as it came."""
+    try:
+        result = ops.convert_to_tensor(value)
+        dtype = backend.standardize_dtype(result.dtype)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"`{name}` must be an array of numbers. Received: {type(value).__name__}") from error
+    if not ("float" in dtype or "int" in dtype or dtype == "bool"):
+        raise TypeError(f"`{name}` must be an array of numbers. Received dtype: {dtype}")
+    return result
+
+
+def floats(name: str, value: Any) -> Tensor:
+    """Return a tensor in float32 or better."""
+    result = numeric(name, value)
+    return ops.cast(result, at_least_float32(backend.standardize_dtype(result.dtype)))
+
+
+def embeddings(name: str, value: Any) -> Tensor:
+    """Return embeddings `[B, D]`, D >= 1, in float32 or better."""
+    result = floats(name, value)
+    if _rank(name, result) != 2 or result.shape[1] == 0:
+        raise ValueError(f"`{name}` must have shape [B, D], D >= 1. Received shape: {tuple(result.shape)}")
+    return result
+
+
+def labels(name: str, value: Any, rows_name: str, rows: Tensor) -> Tensor:
+    """Return integer labels as `[B, K]`, none rounded or wrapped; two rows have the same label if all K are equal."""
+    if isinstance(value, np.ndarray) or not ops.is_tensor(value):
+        value = np.asarray(value)
+        dtype = str(value.dtype)
+        if value.dtype.kind in "iu" and value.ndim in (1, 2):
+            value = split_integers(value)  # not yet narrowed by a backend, and never to be
+    else:
+        dtype = backend.standardize_dtype(value.dtype)
+    if "int" not in dtype and dtype != "bool":
+        raise TypeError(
+            f"`{name}` must be integers: floats merge ids above 2**24, and text takes `multiloss.encode_ids`. (Keras "
+            "casts the labels of a plain function to float; those of a multiloss `Loss` it leaves.) "
+            f"Received dtype: {dtype}"
+        )
+    result = ops.convert_to_tensor(value)
+    rank = _rank(name, result)
+    if rank not in (1, 2) or (rank == 2 and result.shape[1] == 0):
+        raise ValueError(f"`{name}` must have shape [B] or [B, K], K >= 1. Received shape: {tuple(result.shape)}")
+    columns = result if rank == 2 else result[:, None]
+    columns = ops.cast(columns, "int32") if dtype == "bool" else columns
+    return sum(_same_size(name, columns, rows_name, rows, axis=0), start=columns)
+
+
+def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
+    """Return weights as floats: a scalar, or one for each index of `rows` along its first `axes` axes.
+
+    The first axis must be the batch; a further one may be 1, or be left out with all after it, if it makes no
+    difference.
+    """
+    result = floats(name, value)
+    shape, full = tuple(result.shape), tuple(rows.shape)
+    fits = len(shape) <= len(full) and all(
+        size in (1, None) or (axis < axes and full[axis] in (size, None)) for axis, size in enumerate(shape)
+    )
+    if not fits or (shape and None not in (shape[0], full[0]) and shape[0] != full[0]):
+        raise ValueError(
+            f"`{name}` must be a scalar or have the first {axes} axes of the predictions, which have shape {full}. "
+            f"Received shape: {shape}"
+        )
+    return sum(_same_size(name, result, "predictions", rows, axis=0), start=result) if shape else result
+
+
+def same_shape(name: str, value: Tensor, other_name: str, other: Tensor) -> list[Tensor]:
+    """Raise if the shapes differ, but for sizes known only when running: for each, a 0 to be added to the result.
+
+    Computing that 0 raises if the sizes differ after all.
+    """
+    if _rank(name, value) != _rank(other_name, other):
+        raise ValueError(
+            f"`{name}` and `{other_name}` must have the same shape. "
+            f"Received shapes: {tuple(value.shape)} and {tuple(other.shape)}"
+        )
+    return [zero for axis in range(len(value.shape)) for zero in _same_size(name, value, other_name, other, axis)]
+
+
+def _same_size(name: str, value: Tensor, other_name: str, other: Tensor, axis: int) -> list[Tensor]:
+    if None in (value.shape[axis], other.shape[axis]):
+        # In a graph of TensorFlow, where a batch of one would broadcast in silence. To concatenate is the operation
+        # that refuses; so does a reshape, but TensorFlow takes for granted that it fits and optimises it away.
+        columns = [ops.zeros((ops.shape(x)[axis], 1), dtype=value.dtype) for x in (value, other)]
+        return [ops.sum(ops.concatenate(columns, axis=1))]
+    if value.shape[axis] != other.shape[axis]:
+        raise ValueError(
+            f"`{name}` and `{other_name}` must have the same {'shape' if axis else 'batch size'}. "
+            f"Received shapes: {tuple(value.shape)} and {tuple(other.shape)}"
+        )
+    return []
+
+
+def _rank(name: str, value: Tensor) -> int:
+    try:
+        return len(value.shape)
+    except ValueError as error:  # TensorFlow, in a graph
+        raise ValueError(f"`{name}` must have a known rank. Received a tensor of unknown rank") from error

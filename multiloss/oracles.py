@@ -1,0 +1,118 @@
+"""The losses as plain NumPy loops, in float64, written from their definitions: what every other form is held to.
+
+Each function takes the arguments of the loss of its name, as arrays, lists or pandas objects, and loops over pairs or
+pixels. Slow, and meant to be read. Neither Keras nor the rest of multiloss is used here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+__all__ = ["dice_coef", "dice_loss", "pairwise_user_loss"]
+
+
+def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = None) -> np.ndarray:
+    """Add the distance of every pair i < j of the same user, subtract that of every other, half to each row.
+
+    Args:
+        user_id: ids `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
+        encodings: numbers `[B, D]`.
+        margin: None, or the most that the distance of different users counts for, >= 0.
+
+    Returns:
+        float64 `[B]`, whose sum is the sum over the pairs. B = 0 and B = 1 give zeros.
+
+    Raises:
+        ValueError: for wrong ranks, different batch sizes, float ids that are not whole numbers, a negative margin.
+
+    Example:
+        >>> from multiloss import oracles
+        >>> oracles.pairwise_user_loss(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], margin=1)
+        array([ 2.,  2., -1.])
+    """
+    ids, x = np.asarray(user_id), np.asarray(encodings, dtype=np.float64)
+    if ids.ndim not in (1, 2):
+        raise ValueError(f"`user_id` must have shape [B] or [B, K]. Received shape: {ids.shape}")
+    if x.ndim != 2:
+        raise ValueError(f"`encodings` must have shape [B, D]. Received shape: {x.shape}")
+    if len(ids) != len(x):
+        raise ValueError(
+            f"`user_id` and `encodings` must have the same batch size. Received shapes: {ids.shape} and {x.shape}"
+        )
+    if ids.dtype.kind == "f" and not (np.isfinite(ids) & (ids == np.round(ids))).all():
+        raise ValueError(f"`user_id` must be whole numbers where it is {ids.dtype}. Received others")
+    if margin is not None and not margin >= 0:
+        raise ValueError(f"`margin` must be None or >= 0. Received: {margin!r}")
+
+    cap = np.inf if margin is None else margin
+    rows = np.zeros(len(x))
+    for i in range(len(x)):
+        for j in range(i + 1, len(x)):
+            distance = np.sqrt(np.sum((x[i] - x[j]) ** 2))
+            signed = distance if np.all(ids[i] == ids[j]) else -min(distance, cap)
+            rows[i] += signed / 2
+            rows[j] += signed / 2
+    return rows
+
+
+def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | None = None) -> float:
+    """Twice the overlap over the sum of the sizes, counted pixel by pixel over the whole batch.
+
+    Args:
+        y_true: numbers or booleans of any shape.
+        y_pred: numbers of the same shape; compared with `thresh` in its own dtype, half precision in float32.
+        smooth: added to numerator and denominator, >= 0.
+        thresh: None, or the number in (0, 1) above which a pixel counts as 1, and else as 0.
+
+    Returns:
+        float. 1 where both masks are empty, for `smooth=0` as well.
+
+    Raises:
+        ValueError: for different shapes, a negative smooth, a thresh outside (0, 1).
+
+    Example:
+        >>> from multiloss import oracles
+        >>> oracles.dice_coef([1, 1, 0], [0.9, 0.2, 0.1], smooth=1, thresh=0.5)
+        0.75
+    """
+    t, p = np.asarray(y_true), np.asarray(y_pred)
+    if t.shape != p.shape:
+        raise ValueError(f"`y_true` and `y_pred` must have the same shape. Received shapes: {t.shape} and {p.shape}")
+    if not smooth >= 0:
+        raise ValueError(f"`smooth` must be >= 0. Received: {smooth!r}")
+    if thresh is not None and not 0 < thresh < 1:
+        raise ValueError(f"`thresh` must be None or in (0, 1). Received: {thresh!r}")
+    if thresh is not None:
+        p = p.astype(np.result_type(p, np.float32)) > thresh
+
+    overlap = truth = prediction = 0.0
+    for index in np.ndindex(t.shape):
+        overlap += float(t[index]) * float(p[index])
+        truth += float(t[index])
+        prediction += float(p[index])
+    if truth + prediction + smooth == 0:
+        return 1.0
+    return (2 * overlap + smooth) / (truth + prediction + smooth)
+
+
+def dice_loss(smooth: float = 1e-5, thresh: float | None = None) -> Callable[[Any, Any], float]:
+    """Make a function of `(y_true, y_pred)` that returns `-dice_coef(y_true, y_pred, smooth, thresh)`.
+
+    Args:
+        smooth: as in `dice_coef`.
+        thresh: as in `dice_coef`.
+
+    Returns:
+        A function whose value is a float.
+
+    Example:
+        >>> from multiloss import oracles
+        >>> oracles.dice_loss(smooth=1)([1, 1, 0], [1, 0, 0])
+        -0.75
+    """
+
+    def loss(y_true: Any, y_pred: Any) -> float:
+        return -dice_coef(y_true, y_pred, smooth, thresh)
+
+    return loss

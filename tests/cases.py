@@ -1,0 +1,165 @@
+"""One table of cases: every loss of multiloss with its oracle, parameters and batches. The tests are loops over it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+import multiloss
+from multiloss import oracles
+
+
+@dataclass(frozen=True)
+class Case:
+    """A function with one set of parameters, and the Keras loss made of it, held to an oracle on batches.
+
+    Functions and oracles take `(y, x)`, labels or truth and embeddings or predictions.
+    """
+
+    function: Callable
+    oracle: Callable
+    loss: Callable  # () -> the Keras loss of (y, x, sample_weight) whose value is `total`
+    total: Callable  # (y, x, weights: whole numbers [B]) -> float, by the definition of weights
+    batches: dict  # name -> (y, x)
+    scale: Callable  # (y, x) -> what an error of the value is a fraction of, in the shape of the value
+    # (oracle, x) -> the oracle, and the point, to be differentiated for the gradient
+    tangent: Callable = lambda oracle, x: (oracle, x)
+
+
+def gradient_of(oracle, y, x, upstream=1.0):
+    """Gradient of `sum(upstream * oracle(y, x))` by central differences of fourth order in float64.
+
+    The step is 1e-7 of the spread of x, far below the smallest distance (1e-4) and the smallest smooth (1e-5) in the
+    table: truncation, (1e-7 / 1e-5)^4 at worst, and rounding, 1e-16 / 1e-7, are far below the tolerances.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    gradient = np.zeros_like(x)
+    spread = np.ptp(x, axis=0).max(initial=0.0) if len(x) else 0.0
+    h = 1e-7 * (spread or np.abs(x).max(initial=0.0) or 1.0)
+    for index in np.ndindex(x.shape):
+        values = {}
+        for steps in (-2, -1, 1, 2):
+            moved = x.copy()
+            moved[index] += steps * h
+            values[steps] = np.sum(upstream * np.asarray(oracle(y, moved)))
+        gradient[index] = (8 * (values[1] - values[-1]) - (values[2] - values[-2])) / (12 * h)
+    return gradient
+
+
+# --- pairwise: labels [B] or [B, K], embeddings [B, D] ---
+
+rng = np.random.default_rng(20)
+IDS = np.array([3, 1, 3, 3, 2, 1, 2, 3, 1], dtype=np.int64)
+X = rng.normal(size=(9, 4)).astype(np.float32)
+
+PAIRWISE_BATCHES = {
+    "random": (IDS, X),
+    "duplicated rows": (IDS, X[[0, 1, 0, 3, 4, 1, 1, 0, 8]]),  # of the same user and of different ones
+    "all rows equal": (IDS, np.repeat(X[:1], 9, axis=0)),
+    "same user": (np.full(9, 7), X),
+    "different users": (np.arange(9), X),
+    "clusters of width 1e-4": (IDS, X[IDS] + np.float32(1e-4) * X),
+    "offset 1000": (IDS, X + 1000),
+    "scale 1e25": (IDS, X * np.float32(1e25)),
+    "scale 1e-25": (IDS, X * np.float32(1e-25)),
+    "one feature": (IDS, X[:, :1]),
+    "batch of 0": (IDS[:0], X[:0]),
+    "batch of 1": (IDS[:1], X[:1]),
+    "batch of 2": (IDS[:2], X[:2]),
+    "labels [B, 1]": (IDS[:, None], X),
+    "labels [B, 2]": (np.stack([IDS, np.arange(9) % 2], axis=1), X),
+    "labels of int32": (IDS.astype(np.int32), X),
+    "labels of uint8": (IDS.astype(np.uint8), X),
+    "labels of bool": (IDS == 3, X),
+    "ids above 2**24": (2**24 + IDS % 2, X),
+}
+
+
+def _pairwise_total(oracle):
+    """The definition of weights: a pair weighs the mean of its rows. The loss of a pair alone comes from the oracle."""
+
+    def total(y, x, weights):
+        pairs = [[i, j] for i in range(len(x)) for j in range(i + 1, len(x))]
+        return sum(np.mean(weights[pair]) * oracle(y[pair], x[pair]).sum() for pair in pairs)
+
+    return total
+
+
+def _sums_of_distances(y, x):
+    x = np.asarray(x, dtype=np.float64)
+    return np.array([0.5 * sum(np.sqrt(np.sum((x - row) ** 2, axis=1))) for row in x])
+
+
+def _pairwise(**parameters):
+    oracle = partial(oracles.pairwise_user_loss, **parameters)
+    return Case(
+        function=partial(multiloss.pairwise_user_loss, **parameters),
+        oracle=oracle,
+        loss=partial(multiloss.PairwiseUserLoss, reduction="sum", **parameters),
+        total=_pairwise_total(oracle),
+        batches=PAIRWISE_BATCHES,
+        scale=_sums_of_distances,
+    )
+
+
+# --- overlap: truth and predictions of one shape ---
+
+SHAPE = (3, 4, 5, 2)
+TRUTH = rng.integers(0, 2, SHAPE)
+PROBABILITY = rng.uniform(0.01, 0.99, SHAPE).astype(np.float32)
+ZEROS, ONES = np.zeros(SHAPE, np.float32), np.ones(SHAPE, np.float32)
+
+OVERLAP_BATCHES = {
+    "random": (TRUTH, PROBABILITY),
+    "truth of float32": (TRUTH.astype(np.float32), PROBABILITY),
+    "truth of bool": (TRUTH == 1, PROBABILITY),
+    "truth of uint8": (TRUTH.astype(np.uint8), PROBABILITY),
+    "soft labels": (rng.uniform(0, 1, SHAPE).astype(np.float32), PROBABILITY),
+    "empty truth": (ZEROS, PROBABILITY),
+    "empty prediction": (TRUTH, ZEROS),
+    "both empty": (ZEROS, ZEROS),
+    "both full": (ONES, ONES),
+    "saturated": (TRUTH, (rng.uniform(0, 1, SHAPE) > 0.5).astype(np.float32)),
+    "ties with the threshold": (TRUTH, np.where(PROBABILITY > 0.6, np.float32(0.3), PROBABILITY)),
+    "shape [B]": (TRUTH[:, 0, 0, 0], PROBABILITY[:, 0, 0, 0]),
+    "shape [B, N]": (TRUTH[:, 0, :, 0], PROBABILITY[:, 0, :, 0]),
+    "batch of 0": (TRUTH[:0], PROBABILITY[:0]),
+    "batch of 1": (TRUTH[:1], PROBABILITY[:1]),
+    "batch of 2": (TRUTH[:2], PROBABILITY[:2]),
+}
+
+
+def _dice(smooth, thresh):
+    parameters = {"smooth": smooth, "thresh": thresh}
+    oracle = partial(oracles.dice_coef, **parameters)
+
+    def total(y, x, weights):
+        """The definition of weights: a sample of weight n counts as n samples."""
+        return -oracle(np.repeat(y, weights, axis=0), np.repeat(x, weights, axis=0))
+
+    def tangent(oracle, x):
+        """Straight-through: the soft formula, at the hard values."""
+        return (oracle, x) if thresh is None else (partial(oracles.dice_coef, smooth=smooth), x > np.float32(thresh))
+
+    return Case(
+        function=partial(multiloss.dice_coef, **parameters),
+        oracle=oracle,
+        loss=partial(multiloss.dice_loss, **parameters),
+        total=total,
+        batches=OVERLAP_BATCHES,
+        scale=lambda y, x: 1.0,
+        tangent=tangent,
+    )
+
+
+# The name tells the loss and its parameters. A new loss is a line here.
+CASES = {
+    "pairwise_user_loss": _pairwise(),
+    "pairwise_user_loss margin=1.5": _pairwise(margin=1.5),
+    "pairwise_user_loss margin=0": _pairwise(margin=0),
+    "dice_loss": _dice(smooth=1e-5, thresh=None),
+    "dice_loss smooth=1": _dice(smooth=1.0, thresh=None),
+    "dice_loss thresh=0.5": _dice(smooth=1e-5, thresh=0.5),
+    "dice_loss smooth=1 thresh=0.3": _dice(smooth=1.0, thresh=0.3),
+}

@@ -1,0 +1,182 @@
+"""Every loss of the table against its oracle: value, gradient, compiled, half precision, weights, config and `fit`."""
+
+import keras
+import numpy as np
+import pytest
+from cases import CASES, gradient_of
+from frameworks import BACKEND, MODES, evaluate
+from keras import ops
+
+EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+EACH_BATCH = pytest.mark.parametrize(
+    ("case", "batch"),
+    [pytest.param(case, batch, id=f"{name}-{batch}") for name, case in CASES.items() for batch in case.batches],
+)
+
+# float32 rounds to 6e-8; a value is a sum of up to 120 rounded terms, partly cancelling. Promised: 1e-6 of their sum.
+VALUE = 1e-6
+# A gradient divides differences of such values, or entries rounded at 1e-7 of the largest, 9 of them added up.
+GRADIENT = 1e-5
+
+
+def upstream_for(value):
+    """Weights of the values, none of them alike, so that a row in another's place shows."""
+    return np.linspace(0.5, 1.5, np.size(value)).astype(np.float32).reshape(np.shape(value))
+
+
+def assert_agrees(case, mode, y, x, reference=None):
+    """Value and gradient at x agree with the oracle at `reference` (x itself, unless x is of a dtype NumPy lacks)."""
+    reference = np.asarray(x) if reference is None else reference
+    expected = np.asarray(case.oracle(y, reference))
+    upstream = upstream_for(expected)
+    value, gradient = evaluate(mode, case.function, y, x, upstream)
+
+    assert value.shape == expected.shape
+    assert value.dtype == np.float32
+    assert (np.abs(value - expected) <= VALUE * case.scale(y, reference)).all()
+
+    expected = gradient_of(*_tangent(case, y, reference), upstream)
+    assert gradient.shape == expected.shape
+    np.testing.assert_allclose(
+        np.asarray(gradient, np.float64), expected, rtol=0, atol=GRADIENT * np.abs(expected).max(initial=1e-3)
+    )
+
+
+def _tangent(case, y, x):
+    oracle, point = case.tangent(case.oracle, x)
+    return oracle, y, point
+
+
+@EACH_BATCH
+def test_eager(case, batch):
+    assert_agrees(case, "eager", *case.batches[batch])
+
+
+# Those that differ from others in shape, in dtype, or in the way through the formula. To compile takes torch 10 s a
+# function where the others take less than one, so it compiles one batch a case.
+COMPILED = {
+    *("random", "duplicated rows", "clusters of width 1e-4", "batch of 0", "batch of 1", "labels [B, 2]"),
+    *("truth of bool", "both empty", "shape [B]"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+@EACH_CASE
+def test_compiled(case, mode):
+    for batch in {"random"} if BACKEND == "torch" else COMPILED & case.batches.keys():
+        assert_agrees(case, mode, *case.batches[batch])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@EACH_CASE
+def test_half_precision_inputs_are_computed_in_float32(case, dtype):
+    y, x = case.batches["random"]
+    half = ops.convert_to_tensor(x, dtype=dtype)
+    exact = ops.convert_to_numpy(ops.cast(half, "float32"))
+    value = case.function(y, half)
+    assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    error = np.abs(ops.convert_to_numpy(value) - case.oracle(y, exact))
+    assert (error <= VALUE * case.scale(y, exact)).all()
+    # The loss, too, whatever precision it is asked for: the inputs are not rounded once more on their way.
+    error = case.loss(dtype=dtype)(y, exact) - case.loss()(y, exact)
+    assert float(error) == 0
+
+
+@EACH_CASE
+def test_float64_inputs_are_computed_in_float64_where_the_backend_has_it(case):
+    y, x = case.batches["random"]
+    wide = x.astype(np.float64) if BACKEND == "jax" else ops.convert_to_tensor(x, dtype="float64")
+    value = ops.convert_to_numpy(case.function(y, wide))
+    assert value.dtype == (np.float32 if BACKEND == "jax" else np.float64)
+    # 1e-14: fifty times the rounding of float64, for a sum of some hundred terms.
+    tolerance = VALUE if BACKEND == "jax" else 1e-14
+    assert (np.abs(value - case.oracle(y, x)) <= tolerance * case.scale(y, x)).all()
+
+
+@EACH_BATCH
+def test_loss_and_weights(case, batch):
+    y, x = case.batches[batch]
+    ones = np.ones(len(x), int)
+    tolerance = VALUE * max(1e-30, np.sum(case.scale(y, x)))
+    assert abs(float(case.loss()(y, x)) - case.total(y, x, ones)) <= tolerance
+    for weights in (np.arange(len(x)) % 3, 0 * ones):
+        expected = case.total(y, x, weights)
+        for shape in [(-1,), (-1, 1)][: x.ndim]:
+            value = case.loss()(y, x, weights.astype(np.float32).reshape(shape))
+            assert value.shape == ()
+            assert abs(float(value) - expected) <= 2 * tolerance  # weights up to 2
+
+
+@EACH_CASE
+def test_mask_is_a_weight_of_zero(case):
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.convert_to_tensor(kept == 1)
+
+    y, x = case.batches["random"]
+    kept = (np.arange(len(x)) % 3 != 1).astype(int)
+    weights = np.arange(len(x)) + 1
+    masked = Mask()(x)
+    tolerance = 10 * VALUE * np.sum(case.scale(y, x))  # weights up to 9
+    assert abs(float(case.loss()(y, masked)) - case.total(y, x, kept)) <= tolerance
+    assert abs(float(case.loss()(y, masked, weights)) - case.total(y, x, kept * weights)) <= tolerance
+
+
+@EACH_CASE
+def test_config_round_trip_keeps_everything(case):
+    y, x = case.batches["random"]
+    loss = case.loss(name="mine", dtype="float64")
+    again = type(loss).from_config(loss.get_config())
+    assert again.get_config() == loss.get_config()
+    assert (again.name, again.dtype) == ("mine", "float64")
+    deserialized = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert deserialized.get_config() == loss.get_config()
+    assert float(deserialized(y, x)) == float(again(y, x)) == float(loss(y, x))
+
+
+@EACH_CASE
+def test_save_and_load_without_custom_objects(case, tmp_path):
+    y, x = case.batches["random"]
+    model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Activation("linear")])
+    model.compile(loss=case.loss())
+    before = model.evaluate(x, y, batch_size=len(x), verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert type(loaded.loss) is type(model.loss)
+    assert loaded.loss is not model.loss
+    assert loaded.loss.get_config() == model.loss.get_config()
+    assert loaded.evaluate(x, y, batch_size=len(x), verbose=0) == before
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("batch", ["random", "batch of 2"])
+@EACH_CASE
+def test_one_step_of_fit_is_the_step_of_the_oracle(case, batch, weighted):
+    y, x = case.batches[batch]
+    weights = np.arange(len(x)) + 1 if weighted else np.ones(len(x), int)
+    start = np.eye(x.shape[-1], dtype=np.float32) * 0.8
+    dense = keras.layers.Dense(x.shape[-1], use_bias=False)
+    model = keras.Sequential([keras.Input(x.shape[1:]), dense])
+    dense.set_weights([start])
+    rate = 1e-2
+    model.compile(loss=case.loss(), optimizer=keras.optimizers.SGD(rate))
+    history = model.fit(x, y, sample_weight=weights.astype(np.float32), batch_size=len(x), verbose=0)
+
+    prediction = (x @ start).astype(np.float64)
+    expected = case.total(y, prediction.astype(np.float32), weights)
+    tolerance = VALUE * np.sum(case.scale(y, x)) * weights.max()
+    assert abs(history.history["loss"][0] - expected) <= tolerance
+
+    oracle, point = case.tangent(case.oracle, prediction.astype(np.float32))
+    if np.ndim(case.oracle(y, x)):  # values [B]: weights are the upstream gradient
+        slope = gradient_of(oracle, y, point, upstream=weights)
+    else:  # one number, -dice: its weights repeat samples, so that a sample's gradient is spread over its copies
+        copies = gradient_of(oracle, np.repeat(y, weights, axis=0), np.repeat(point, weights, axis=0))
+        slope = -np.add.reduceat(copies, np.cumsum(weights) - weights, axis=0)
+    step = rate * np.einsum("ni,nj->ij", x.reshape(-1, x.shape[-1]), slope.reshape(-1, x.shape[-1]))
+    (moved,) = dense.get_weights()
+    # A weight near 1 is stored to 6e-8; the step itself to GRADIENT.
+    np.testing.assert_allclose(moved, start - step, rtol=0, atol=GRADIENT * np.abs(step).max() + 2e-7)

@@ -1,0 +1,84 @@
+"""The oracles on hand-worked numbers and pandas objects, and their messages: they are what everything is held to."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from multiloss import oracles
+
+
+def test_pairwise_is_the_double_loop_of_its_users():
+    """The loop as it was handed over, on one sum instead of rows."""
+    rng = np.random.default_rng(3)
+    user_id, encodings = rng.integers(0, 4, 15), rng.normal(size=(15, 3))
+    total = 0.0
+    for i in range(len(user_id)):
+        for j in range(i + 1, len(user_id)):
+            distance = np.linalg.norm(encodings[i] - encodings[j])
+            total += distance if user_id[i] == user_id[j] else -distance
+    assert oracles.pairwise_user_loss(user_id, encodings).sum() == pytest.approx(total, rel=1e-14)  # float64
+
+
+def test_pairwise_worked_by_hand():
+    points = [[0, 0], [3, 4], [0, 1]]
+    np.testing.assert_allclose(
+        oracles.pairwise_user_loss([7, 7, 9], points), [2, 2.5 - 18**0.5 / 2, -0.5 - 18**0.5 / 2]
+    )
+    np.testing.assert_array_equal(oracles.pairwise_user_loss([7, 7, 9], points, margin=2), [2, 1.5, -1.5])
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        ["ann", "ann", "bob"],
+        [[1, 2], [1, 2], [1, 3]],
+        np.array([[5], [5], [6]]),
+        [2.0**53, 2.0**53, 5.0],
+        pd.Series(["ann", "ann", "bob"], index=[7, 8, 9]),
+        pd.DataFrame({"a": [1, 1, 1], "b": [2, 2, 3]}),
+        np.array([2**64 - 1, 2**64 - 1, 2**64 - 2], dtype=np.uint64),
+    ],
+)
+def test_pairwise_takes_ids_of_any_kind(ids):
+    points = [[0.0, 0], [3, 4], [0, 1]]
+    expected = oracles.pairwise_user_loss([7, 7, 9], points)
+    for given in (points, np.array(points, np.float16), pd.DataFrame(points, index=[3, 1, 2])):
+        np.testing.assert_array_equal(oracles.pairwise_user_loss(ids, given), expected)
+
+
+def test_dice_worked_by_hand():
+    truth, soft = [[1, 1, 0], [1, 0, 0]], [[0.75, 0.25, 0.5], [1.0, 0.0, 0.5]]
+    assert oracles.dice_coef(truth, soft, smooth=0) == 2 * 2 / (3 + 3)
+    assert oracles.dice_coef(truth, soft, smooth=1) == 5 / 7
+    assert oracles.dice_coef(truth, soft, smooth=0, thresh=0.3) == 2 * 2 / (3 + 4)
+    assert oracles.dice_coef(pd.DataFrame(truth), pd.DataFrame(soft), smooth=1) == 5 / 7
+    assert oracles.dice_coef([0], [0], smooth=0) == 1
+    assert oracles.dice_loss(1, 0.3)(truth, soft) == -oracles.dice_coef(truth, soft, 1, 0.3)
+
+
+X = np.zeros((3, 2))
+ERRORS = [
+    ("pairwise_user_loss", ([[[1]]], X), "`user_id` must have shape [B] or [B, K]. Received shape: (1, 1, 1)"),
+    ("pairwise_user_loss", (1, X), "`user_id` must have shape [B] or [B, K]. Received shape: ()"),
+    ("pairwise_user_loss", ([1, 2, 3], X[0]), "`encodings` must have shape [B, D]. Received shape: (2,)"),
+    (
+        "pairwise_user_loss",
+        ([1, 2], X),
+        "`user_id` and `encodings` must have the same batch size. Received shapes: (2,) and (3, 2)",
+    ),
+    ("pairwise_user_loss", ([1, 2.5, 3], X), "`user_id` must be whole numbers where it is float64. Received others"),
+    ("pairwise_user_loss", ([1, np.nan, 3], X), "`user_id` must be whole numbers where it is float64. Received others"),
+    ("pairwise_user_loss", ([1, 2, 3], X, -1), "`margin` must be None or >= 0. Received: -1"),
+    ("dice_coef", ([1, 0], [1]), "`y_true` and `y_pred` must have the same shape. Received shapes: (2,) and (1,)"),
+    ("dice_coef", ([1], [1], -1), "`smooth` must be >= 0. Received: -1"),
+    ("dice_coef", ([1], [1], 0, 1), "`thresh` must be None or in (0, 1). Received: 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "arguments", "message"), ERRORS)
+def test_errors(name, arguments, message):
+    function = getattr(oracles, name)
+    named = {"margin": arguments[2]} if name == "pairwise_user_loss" and len(arguments) == 3 else {}
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is compared
+        function(*(arguments[:2] if named else arguments), **named)
+    assert str(caught.value) == message

@@ -1,0 +1,283 @@
+"""The pairwise user loss beyond the table: worked by hand, exact ids, coincident points, edges, cost, messages."""
+
+import re
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from frameworks import BACKEND, MODES, evaluate
+from keras import ops
+
+from multiloss import PairwiseUserLoss, encode_ids, oracles, pairwise_user_loss
+
+# A 3-4-5 triangle and a point one above its corner: distances 5, 1 and sqrt(18).
+POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)
+
+
+def as_numpy(x):
+    return ops.convert_to_numpy(x)
+
+
+def test_worked_by_hand():
+    root = 18**0.5
+    rows = as_numpy(pairwise_user_loss([7, 7, 9], POINTS))
+    np.testing.assert_allclose(rows, [(5 - 1) / 2, (5 - root) / 2, (-1 - root) / 2], rtol=1e-6)  # float32
+    rows = as_numpy(pairwise_user_loss([7, 7, 9], POINTS, margin=2))
+    np.testing.assert_allclose(rows, [(5 - 1) / 2, (5 - 2) / 2, (-1 - 2) / 2], rtol=1e-6)
+
+
+def test_reductions_are_those_of_keras():
+    rows = as_numpy(pairwise_user_loss([7, 7, 9], POINTS))
+    weights = np.array([1.0, 2.0, 3.0], np.float32)
+    for reduction, expected, weighted in [
+        (None, rows, rows * weights),
+        ("sum", rows.sum(), (rows * weights).sum()),
+        ("sum_over_batch_size", rows.mean(), (rows * weights).mean()),
+        ("mean", rows.mean(), (rows * weights).mean()),
+        ("mean_with_sample_weight", rows.mean(), (rows * weights).sum() / weights.sum()),
+    ]:
+        loss = PairwiseUserLoss(reduction=reduction)
+        np.testing.assert_allclose(as_numpy(loss([7, 7, 9], POINTS)), expected, rtol=1e-6)  # float32
+        np.testing.assert_allclose(as_numpy(loss([7, 7, 9], POINTS, weights)), weighted, rtol=1e-6)
+    assert PairwiseUserLoss().reduction == keras.losses.MeanSquaredError().reduction
+
+
+def test_moving_turning_or_mirroring_all_points_changes_nothing():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(20, 3))
+    ids = rng.integers(0, 4, 20)
+    turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+    before = as_numpy(pairwise_user_loss(ids, x.astype(np.float32)))
+    after = as_numpy(pairwise_user_loss(ids, (x @ turn + 5).astype(np.float32)))
+    # The moved points are rounded to 5e-7, and each row adds up 20 distances.
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("features", [2, 128, 1024])
+def test_loss_is_exact_to_1e_6_of_the_sum_of_all_distances(features):
+    rng = np.random.default_rng(features)
+    ids = rng.integers(0, 20, 200)
+    for x in (
+        rng.normal(size=(200, features)),
+        rng.normal(size=(20, features))[ids] + 1e-4 * rng.normal(size=(200, features)),  # one user's points together
+        rng.normal(size=(200, features)) + 100,
+    ):
+        x = x.astype(np.float32)
+        expected = oracles.pairwise_user_loss(ids, x)
+        distances = oracles.pairwise_user_loss(np.zeros(200), x).sum()
+        assert abs(float(PairwiseUserLoss(reduction="sum")(ids, x)) - expected.sum()) <= 1e-6 * distances
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("margin", [None, 0.5])
+def test_coincident_rows_contribute_exactly_nothing(mode, margin):
+    # 0.1 and 1/3 have no exact float32 form; a product formula would see two different roundings of them.
+    x = np.repeat(np.array([[0.1, 1 / 3, 1e6, -7.7]], np.float32), 5, axis=0)
+    value, gradient = evaluate(mode, lambda y, x: pairwise_user_loss(y, x, margin=margin), np.array([1, 1, 2, 2, 3]), x)
+    np.testing.assert_array_equal(value, np.zeros(5))
+    np.testing.assert_array_equal(gradient, np.zeros((5, 4)))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_gradient_beyond_the_margin(mode):
+    x = np.array([[0.0], [1.0], [10.0]], np.float32)
+    value, gradient = evaluate(mode, lambda y, x: pairwise_user_loss(y, x, margin=2), np.array([1, 2, 3]), x)
+    np.testing.assert_array_equal(value, [-1.5, -1.5, -2])  # distances 1, 10 and 9
+    np.testing.assert_array_equal(gradient, [[1], [-1], [0]])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("margin", [None, 0.5])
+@pytest.mark.parametrize("ids", [[1, 1, 2, 2], [1, 2, 3, 4], [1, 1, 1, 1]])
+def test_a_nan_or_infinity_shows_in_the_loss(bad, margin, ids):
+    x = np.arange(8, dtype=np.float32).reshape(4, 2)
+    x[1, 0] = bad
+    loss = PairwiseUserLoss(margin=margin)(ids, x)
+    assert np.isnan(as_numpy(loss))
+
+
+# --- ids: exact from the caller to the comparison ------------------------------------------------------------------
+
+PATTERN = [1, 2, 1, 2]
+BIG = {
+    "above 2**24": np.array([2**24, 2**24 + 1, 2**24, 2**24 + 1]),
+    "above 2**32": np.array([5, 2**32 + 5, 5, 2**32 + 5]),
+    "above 2**53": np.array([2**53, 2**53 + 1, 2**53, 2**53 + 1]),
+    "uint64": np.array([2**63, 2**63 + 1, 2**63, 2**63 + 1], dtype=np.uint64),
+    "negative": np.array([-(2**40), -(2**40) + 1, -(2**40), -(2**40) + 1]),
+}
+X4 = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+EACH_BIG = pytest.mark.parametrize("ids", BIG.values(), ids=BIG)
+
+
+@EACH_BIG
+def test_arrays_and_lists_of_ids_are_compared_exactly(ids):
+    expected = oracles.pairwise_user_loss(PATTERN, X4)
+    for given in (ids, ids[:, None], ids.tolist(), np.stack([ids, ids], axis=1), encode_ids(ids)):
+        # float32 against four distances that partly cancel
+        np.testing.assert_allclose(as_numpy(pairwise_user_loss(given, X4)), expected, rtol=1e-5)
+        assert float(PairwiseUserLoss(reduction="sum")(given, X4)) == pytest.approx(expected.sum(), rel=1e-5)
+
+
+@EACH_BIG
+def test_ids_are_exact_through_fit_evaluate_and_train_on_batch(ids):
+    # JAX narrows 64-bit integers, and torch refuses uint64, before any loss is asked: what `encode_ids` is for.
+    raw = {"tensorflow": True, "torch": ids.dtype != np.uint64, "jax": ids.max() <= 2**24 + 1 and ids.min() >= 0}[
+        BACKEND
+    ]
+    expected = oracles.pairwise_user_loss(PATTERN, X4).sum()
+    for given in [encode_ids(ids), *([ids, ids[:, None]] if raw else [])]:
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "linear", False, "identity")])
+        model.compile(loss=PairwiseUserLoss(reduction="sum"), optimizer=keras.optimizers.SGD(0.0))
+        for loss in (
+            model.fit(X4, given, epochs=1, verbose=0).history["loss"][0],
+            model.evaluate(X4, given, verbose=0),
+            model.train_on_batch(X4, given),
+        ):
+            assert float(loss) == pytest.approx(expected, rel=1e-5)  # as above
+
+
+def test_text_ids_through_fit():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "linear", False, "identity")])
+    model.compile(loss=PairwiseUserLoss(reduction="sum"), optimizer=keras.optimizers.SGD(0.0))
+    loss = model.evaluate(X4, encode_ids(["ann", "bob", "ann", "bob"]), verbose=0)
+    assert loss == pytest.approx(oracles.pairwise_user_loss(PATTERN, X4).sum(), rel=1e-5)
+
+
+# --- edges, cost and messages ----------------------------------------------------------------------------------------
+
+
+def test_an_empty_batch_reduces_to_zero():
+    for reduction in ("sum", "sum_over_batch_size", "mean"):
+        loss = PairwiseUserLoss(reduction=reduction)(np.zeros(0, int), np.zeros((0, 3), np.float32))
+        assert loss.shape == ()
+        assert float(loss) == 0
+    assert PairwiseUserLoss(reduction=None)(np.zeros(0, int), np.zeros((0, 3), np.float32)).shape == (0,)
+
+
+# Of ours where the sizes are known; of TensorFlow, or of XLA, where they are not.
+MISMATCH = re.compile("batch size|must be equal|concatenate|Concat")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
+    for labels in (np.array([1]), np.array([[1, 2]])):
+        with pytest.raises(Exception, match=MISMATCH):
+            evaluate(mode, pairwise_user_loss, labels, X4)
+
+
+def test_second_derivatives_are_refused():
+    from frameworks import gradient_of_gradient
+
+    with pytest.raises(NotImplementedError, match="second derivatives of pairwise distances are not supported"):
+        gradient_of_gradient(lambda x: ops.sum(pairwise_user_loss(PATTERN, x)), X4)
+
+
+# Compiled by torch, the loop over 512 features becomes 512 copies of its body: minutes, for the same memory.
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("compile", "graph", "xla")])
+def test_memory_does_not_grow_with_rows_squared_times_features(mode):
+    program = f"""
+import resource, sys
+sys.path[:0] = {sys.path!r}
+import numpy as np
+from frameworks import evaluate
+from multiloss import PairwiseUserLoss
+def step(rows, features):
+    x = np.random.default_rng(0).normal(size=(rows, features)).astype(np.float32)
+    evaluate({mode!r}, PairwiseUserLoss(), np.arange(rows) % 10, x)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+before = step(8, 8)
+print(step(1024, 512) - before)
+"""
+    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    # Measured: 50 to 150 MiB, a dozen matrices [1024, 1024] and what the framework keeps. [1024, 1024, 512] is 2 GiB.
+    assert int(output) < 512 * 2**20
+
+
+X = np.zeros((3, 2), np.float32)
+ERRORS = [
+    (([1, 2, 3], X), {"margin": -1.0}, ValueError, "`margin` must be None or a finite number >= 0. Received: -1.0"),
+    (([1, 2, 3], X), {"margin": np.nan}, ValueError, "`margin` must be None or a finite number >= 0. Received: nan"),
+    (([1, 2, 3], X), {"margin": np.inf}, ValueError, "`margin` must be None or a finite number >= 0. Received: inf"),
+    (
+        ([1, 2, 3], X),
+        {"margin": "1"},
+        TypeError,
+        "`margin` must be None or a finite number >= 0. Received: '1' of type str",
+    ),
+    (
+        ([1, 2, 3], X),
+        {"margin": True},
+        TypeError,
+        "`margin` must be None or a finite number >= 0. Received: True of type bool",
+    ),
+    (([1, 2, 3], X[0]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1. Received shape: (2,)"),
+    (([1, 2, 3], X[None]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1. Received shape: (1, 3, 2)"),
+    (([1, 2, 3], X[:, :0]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1. Received shape: (3, 0)"),
+    (([1, 2, 3], "abc"), {}, TypeError, "must be an array of numbers. Received"),
+    (([1, 2, 3], X.astype(complex)), {}, TypeError, "must be an array of numbers. Received"),
+    (
+        ([1, 2], X),
+        {},
+        ValueError,
+        "`user_id` and `encodings` must have the same batch size. Received shapes: (2, 2) and (3, 2)",
+    ),
+    ((7, X), {}, ValueError, "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: ()"),
+    (
+        (np.zeros((3, 0), int), X),
+        {},
+        ValueError,
+        "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: (3, 0)",
+    ),
+    (
+        (np.zeros((3, 1, 1), int), X),
+        {},
+        ValueError,
+        "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: (3, 1, 1)",
+    ),
+    (([1.0, 2.0, 3.0], X), {}, TypeError, "`user_id` must be integers: floats merge ids above 2**24"),
+    ((["a", "b", "c"], X), {}, TypeError, "`user_id` must be integers: floats merge ids above 2**24, and text takes"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "parameters", "error", "message"), ERRORS)
+def test_errors(arguments, parameters, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        pairwise_user_loss(*arguments, **parameters)
+    with pytest.raises(error, match=re.escape(message)):
+        PairwiseUserLoss(**parameters)(*arguments)
+
+
+def test_float_labels_are_refused_as_tensors_too():
+    with pytest.raises(TypeError, match=re.escape("`user_id` must be integers") + ".* Received dtype: float32"):
+        PairwiseUserLoss()(ops.convert_to_tensor([1.0, 2.0, 3.0]), X)
+
+
+def test_a_plain_function_in_compile_is_told_what_to_use():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    model.compile(loss=pairwise_user_loss, optimizer="sgd")
+    with pytest.raises(
+        TypeError, match="Keras casts the labels of a plain function to float; those of a multiloss `Loss`"
+    ):
+        model.train_on_batch(X, np.array([1, 2, 3]))
+
+
+def test_unknown_reduction():
+    with pytest.raises(ValueError, match=r"`reduction`. Expected one of .*Received: reduction=median"):
+        PairwiseUserLoss(reduction="median")
+
+
+@pytest.mark.parametrize("weight", [np.ones(2), np.ones((3, 2)), np.ones(1), np.ones((1, 3)), np.ones((3, 1, 1))])
+def test_weights_that_are_not_one_a_row(weight):
+    message = (
+        "`sample_weight` must be a scalar or have the first 1 axes of the predictions, which have shape (3, 2). "
+        f"Received shape: {weight.shape}"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        PairwiseUserLoss()([1, 2, 3], X, weight)
+
+
+def test_a_scalar_weight_weighs_every_row():
+    assert float(PairwiseUserLoss()(PATTERN, X4, 2.0)) == 2 * float(PairwiseUserLoss()(PATTERN, X4))
