@@ -4,6 +4,8 @@
 and the gradient of `sum(upstream * value)` with respect to x, as NumPy arrays.
 """
 
+import warnings
+
 import keras
 from keras import ops
 
@@ -58,11 +60,13 @@ def _torch(mode, function, y, x, upstream):
     import torch
 
     x = torch.as_tensor(x).clone().requires_grad_()
-    y = y if mode == "eager" else torch.as_tensor(y)
-    if mode == "compile":
-        torch.compiler.reset()
-        function = torch.compile(function)
-    value = function(y, x)
+    with warnings.catch_warnings():
+        if mode == "compile":
+            # Tracing trips over warnings of torch's own; those of the losses are errors in the eager mode.
+            warnings.simplefilter("ignore")
+            torch.compiler.reset()
+            y, function = torch.as_tensor(y), torch.compile(function)
+        value = function(y, x)
     (value * torch.as_tensor(upstream, dtype=value.dtype)).sum().backward()
     return value.detach(), x.grad
 

@@ -14,7 +14,6 @@ from multiloss.losses import Loss, keras_mask
 __all__ = ["dice_coef", "dice_loss"]
 
 
-@keras.saving.register_keras_serializable(package="multiloss")
 def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | None = None) -> Tensor:
     """Dice coefficient over the whole batch: all axes are summed at once.
 
@@ -54,6 +53,10 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
     minus this, with `smooth` in the denominator only, so that it calls two empty masks a total miss.
     """
     return _dice(y_true, y_pred, _smooth(smooth), _thresh(thresh))
+
+
+# For models saved with `metrics=[dice_coef]`. Not as a decorator: Keras has no types, and would hide those above.
+keras.saving.register_keras_serializable(package="multiloss")(dice_coef)
 
 
 def dice_loss(
@@ -125,20 +128,19 @@ def _dice(
         # Added last, the difference is exactly 0 (or NaN) in the value and 1 in the slope.
         p = ops.cast(p > thresh, p.dtype) + (p - ops.stop_gradient(p))
 
+    rank = len(p.shape)
+    factors = [ops.cast(checks.weights(name, weight, p, axes=rank), p.dtype) for name, weight in weights]
+    factors = [ops.reshape(w, (*ops.shape(w), *[1] * (rank - len(w.shape)))) for w in factors]
+
     def total(x: Tensor) -> Tensor:
-        for name, weight in weights:
-            weight = checks.weights(name, weight, p, axes=len(p.shape))
-            x = x * ops.cast(
-                ops.reshape(weight, (*ops.shape(weight), *[1] * (len(p.shape) - len(weight.shape)))), x.dtype
-            )
+        for factor in factors:
+            x = x * factor
         return ops.sum(x)
 
     numerator = 2 * total(t * p) + smooth + sum(zeros)
     denominator = total(t) + total(p) + smooth
-    empty = ops.equal(denominator, 0)
-    return ops.where(
-        empty, ops.ones_like(numerator), numerator / ops.where(empty, ops.ones_like(denominator), denominator)
-    )
+    empty, one = ops.equal(denominator, 0), ops.ones_like(denominator)
+    return ops.where(empty, one, numerator / ops.where(empty, one, denominator))
 
 
 def _smooth(value: float) -> float:

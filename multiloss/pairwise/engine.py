@@ -79,7 +79,7 @@ def _add_square(k: Any, carry: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, T
 def _set_column(k: Any, carry: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     columns, x, slope = carry
     column = ops.sum(slope * _differences(x, k), axis=1)
-    return ops.slice_update(columns, (k, 0), column[None, :]), x, slope
+    return ops.scatter_update(columns, ops.reshape(k, (1, 1)), column[None, :]), x, slope
 
 
 def _differences(x: Tensor, k: Any) -> Tensor:

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-EXAMPLE = Path(__file__).parents[1] / "examples/user_embeddings.py"
+EXAMPLE = Path(__file__).parents[2] / "examples/user_embeddings.py"
 
 
 def test_user_embeddings(tmp_path):

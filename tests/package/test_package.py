@@ -104,7 +104,7 @@ def public_objects():
         yield from (pytest.param(getattr(module, name), id=f"{home}.{name}") for name in module.__all__)
 
 
-@pytest.mark.parametrize("public", public_objects())
+@pytest.mark.parametrize("public", list(public_objects()))
 def test_docstrings_are_complete_and_their_examples_run(public):
     for section in ("Args:", "Example:"):
         assert section in public.__doc__
