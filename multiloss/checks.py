@@ -59,26 +59,26 @@ def embeddings(name: str, value: Any) -> Tensor:
 
 def labels(name: str, value: Any, rows_name: str, rows: Tensor) -> Tensor:
     """Return integer labels as `[B, K]`, none rounded or wrapped; two rows have the same label if all K are equal."""
-    if isinstance(value, np.ndarray) or not ops.is_tensor(value):
-        value = np.asarray(value)
-        dtype = str(value.dtype)
-        if value.dtype.kind in "iu" and value.ndim in (1, 2):
-            value = split_integers(value)  # not yet narrowed by a backend, and never to be
-    else:
-        dtype = backend.standardize_dtype(value.dtype)
+    host = isinstance(value, np.ndarray) or not ops.is_tensor(value)
+    value = np.asarray(value) if host else value
+    dtype = str(value.dtype) if host else backend.standardize_dtype(value.dtype)
     if "int" not in dtype and dtype != "bool":
         raise TypeError(
             f"`{name}` must be integers: floats merge ids above 2**24, and text takes `multiloss.encode_ids`. (Keras "
             "casts the labels of a plain function to float; those of a multiloss `Loss` it leaves.) "
             f"Received dtype: {dtype}"
         )
-    result = ops.convert_to_tensor(value)
-    rank = _rank(name, result)
-    if rank not in (1, 2) or (rank == 2 and result.shape[1] == 0):
-        raise ValueError(f"`{name}` must have shape [B] or [B, K], K >= 1. Received shape: {tuple(result.shape)}")
-    columns = result if rank == 2 else result[:, None]
-    columns = ops.cast(columns, "int32") if dtype == "bool" else columns
-    return sum(_same_size(name, columns, rows_name, rows, axis=0), start=columns)
+    rank = _rank(name, value)
+    if rank not in (1, 2) or (rank == 2 and value.shape[1] == 0):
+        raise ValueError(f"`{name}` must have shape [B] or [B, K], K >= 1. Received shape: {tuple(value.shape)}")
+    zeros = _same_size(name, value, rows_name, rows, axis=0)
+    columns = value if rank == 2 else value[:, None]
+    if dtype == "bool":
+        columns = ops.cast(columns, "int32")
+    elif host:
+        columns = split_integers(columns)  # not yet narrowed by a backend, and never to be
+    columns = ops.convert_to_tensor(columns)
+    return sum((ops.cast(zero, columns.dtype) for zero in zeros), start=columns)
 
 
 def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
@@ -88,16 +88,18 @@ def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
     difference.
     """
     result = floats(name, value)
+    fits = _rank(name, result) <= _rank("y_pred", rows)
     shape, full = tuple(result.shape), tuple(rows.shape)
-    fits = len(shape) <= len(full) and all(
+    fits = fits and all(
         size in (1, None) or (axis < axes and full[axis] in (size, None)) for axis, size in enumerate(shape)
     )
     if not fits or (shape and None not in (shape[0], full[0]) and shape[0] != full[0]):
         raise ValueError(
-            f"`{name}` must be a scalar or have the first {axes} axes of the predictions, which have shape {full}. "
+            f"`{name}` must be a scalar or have the shape of the first {axes} axes of `y_pred`, {full[:axes]}. "
             f"Received shape: {shape}"
         )
-    return sum(_same_size(name, result, "predictions", rows, axis=0), start=result) if shape else result
+    zeros = _same_size(name, result, "y_pred", rows, axis=0) if shape else []
+    return sum((ops.cast(zero, result.dtype) for zero in zeros), start=result)
 
 
 def same_shape(name: str, value: Tensor, other_name: str, other: Tensor) -> list[Tensor]:
@@ -117,7 +119,7 @@ def _same_size(name: str, value: Tensor, other_name: str, other: Tensor, axis: i
     if None in (value.shape[axis], other.shape[axis]):
         # In a graph of TensorFlow, where a batch of one would broadcast in silence. To concatenate is the operation
         # that refuses; so does a reshape, but TensorFlow takes for granted that it fits and optimises it away.
-        columns = [ops.zeros((ops.shape(x)[axis], 1), dtype=value.dtype) for x in (value, other)]
+        columns = [ops.zeros((ops.shape(x)[axis], 1), dtype="int32") for x in (value, other)]
         return [ops.sum(ops.concatenate(columns, axis=1))]
     if value.shape[axis] != other.shape[axis]:
         raise ValueError(

@@ -15,8 +15,8 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
 
     Keras casts labels to the dtype of the loss, which merges integers above 2^24. Everything else is Keras's own:
     predictions cast to `dtype`, masks, `sample_weight`, reduction. Three differences: half precision is raised to
-    float32; weights that are not one a row are refused, where Keras would broadcast them; and an empty batch reduces to
-    0 whether or not its size is known in advance.
+    float32; weights or masks that are not one a row are refused, where Keras would broadcast them; and an empty batch
+    reduces to 0 whether or not its size is known in advance.
     """
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
@@ -24,6 +24,8 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         y_pred = _as_tensor(y_pred)
         if sample_weight is not None:
             sample_weight = checks.weights("sample_weight", sample_weight, y_pred, axes=1)
+        if (mask := keras_mask(y_pred)) is not None:
+            checks.weights("mask", mask, y_pred, axes=1)  # to be applied by Keras
         dtype = checks.at_least_float32(self.dtype)
         held = _Held(lambda y_pred: self.call(y_true, y_pred), self.name, self.reduction, dtype)
         value = held(y_pred, y_pred, sample_weight)

@@ -137,7 +137,7 @@ def _dice(
             x = x * factor
         return ops.sum(x)
 
-    numerator = 2 * total(t * p) + smooth + sum(zeros)
+    numerator = 2 * total(t * p) + smooth + sum(ops.cast(zero, p.dtype) for zero in zeros)
     denominator = total(t) + total(p) + smooth
     empty, one = ops.equal(denominator, 0), ops.ones_like(denominator)
     return ops.where(empty, one, numerator / ops.where(empty, one, denominator))

@@ -79,7 +79,9 @@ def _add_square(k: Any, carry: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, T
 def _set_column(k: Any, carry: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     columns, x, slope = carry
     column = ops.sum(slope * _differences(x, k), axis=1)
-    return ops.scatter_update(columns, ops.reshape(k, (1, 1)), column[None, :]), x, slope
+    # `slice_update` warns on torch in Keras before 3.15, `scatter_update` fails on TensorFlow for a batch of 0.
+    kth = ops.equal(ops.arange(ops.shape(columns)[0]), k)
+    return ops.where(kth[:, None], column[None, :], columns), x, slope
 
 
 def _differences(x: Tensor, k: Any) -> Tensor:

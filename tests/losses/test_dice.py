@@ -218,7 +218,7 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
 @pytest.mark.parametrize("shape", [(1,), (3,), (4,), (2, 3), (1, 4), (2, 4, 1)])
 def test_errors_of_weights(shape):
     message = (
-        "`sample_weight` must be a scalar or have the first 2 axes of the predictions, which have shape (2, 4). "
+        "`sample_weight` must be a scalar or have the shape of the first 2 axes of `y_pred`, (2, 4). "
         f"Received shape: {shape}"
     )
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -10,7 +10,7 @@ import pytest
 from frameworks import BACKEND, MODES, evaluate
 from keras import ops
 
-from multiloss import PairwiseUserLoss, encode_ids, oracles, pairwise_user_loss
+from multiloss import PairwiseUserLoss, checks, encode_ids, oracles, pairwise_user_loss
 
 # A 3-4-5 triangle and a point one above its corner: distances 5, 1 and sqrt(18).
 POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)
@@ -222,7 +222,7 @@ ERRORS = [
         ([1, 2], X),
         {},
         ValueError,
-        "`user_id` and `encodings` must have the same batch size. Received shapes: (2, 2) and (3, 2)",
+        "`user_id` and `encodings` must have the same batch size. Received shapes: (2,) and (3, 2)",
     ),
     ((7, X), {}, ValueError, "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: ()"),
     (
@@ -272,11 +272,34 @@ def test_unknown_reduction():
 @pytest.mark.parametrize("weight", [np.ones(2), np.ones((3, 2)), np.ones(1), np.ones((1, 3)), np.ones((3, 1, 1))])
 def test_weights_that_are_not_one_a_row(weight):
     message = (
-        "`sample_weight` must be a scalar or have the first 1 axes of the predictions, which have shape (3, 2). "
+        "`sample_weight` must be a scalar or have the shape of the first 1 axes of `y_pred`, (3,). "
         f"Received shape: {weight.shape}"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         PairwiseUserLoss()([1, 2, 3], X, weight)
+
+
+def test_a_mask_that_is_not_one_a_row():
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.ones((3, 2), dtype="bool")
+
+    message = "`mask` must be a scalar or have the shape of the first 1 axes of `y_pred`, (3,). Received shape: (3, 2)"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        PairwiseUserLoss()([1, 2, 3], Mask()(X))
+
+
+def test_unknown_rank_is_named():
+    class UnknownShape:  # as TensorFlow's in a graph
+        def __len__(self):
+            raise ValueError
+
+    unknown = type("Tensor", (), {"shape": UnknownShape()})
+    with pytest.raises(ValueError, match="`encodings` must have a known rank"):
+        checks._rank("encodings", unknown)
 
 
 def test_a_scalar_weight_weighs_every_row():
