@@ -5,6 +5,7 @@ Each function returns its argument made ready for use, or raises an error that n
 what was received, never the data.
 """
 
+import math
 import numbers
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +22,13 @@ def number(name: str, value: Any, expected: str, holds: Callable[[float], bool])
     """Return a Python number for which `holds` is true."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"`{name}` must be {expected}. Received: {value!r} of type {type(value).__name__}")
-    if not holds(float(value)):
+    try:
+        result = float(value)
+    except OverflowError:  # an integer of hundreds of digits
+        result = math.inf
+    if not holds(result):
         raise ValueError(f"`{name}` must be {expected}. Received: {value!r}")
-    return float(value)
+    return result
 
 
 def at_least_float32(dtype: str) -> str:
@@ -60,7 +65,7 @@ def embeddings(name: str, value: Any) -> Tensor:
 def labels(name: str, value: Any, rows_name: str, rows: Tensor) -> Tensor:
     """Return integer labels as `[B, K]`, none rounded or wrapped; two rows have the same label if all K are equal."""
     host = isinstance(value, np.ndarray) or not ops.is_tensor(value)
-    value = np.asarray(value) if host else value
+    value = _as_array(name, value) if host else value
     dtype = str(value.dtype) if host else backend.standardize_dtype(value.dtype)
     if "int" not in dtype and dtype != "bool":
         raise TypeError(
@@ -95,8 +100,7 @@ def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
     )
     if not fits or (shape and None not in (shape[0], full[0]) and shape[0] != full[0]):
         raise ValueError(
-            f"`{name}` must be a scalar or have the shape of the first {axes} axes of `y_pred`, {full[:axes]}. "
-            f"Received shape: {shape}"
+            f"`{name}` must be a scalar or fit the leading axes of `y_pred`, {full[:axes]}. Received shape: {shape}"
         )
     zeros = _same_size(name, result, "y_pred", rows, axis=0) if shape else []
     return sum((ops.cast(zero, result.dtype) for zero in zeros), start=result)
@@ -127,6 +131,14 @@ def _same_size(name: str, value: Tensor, other_name: str, other: Tensor, axis: i
             f"Received shapes: {tuple(value.shape)} and {tuple(other.shape)}"
         )
     return []
+
+
+def _as_array(name: str, value: Any) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"`{name}` must have shape [B] or [B, K]. Received rows of different lengths") from error
+    return array if array.size else array.astype(np.int32)  # an empty list is of floats
 
 
 def _rank(name: str, value: Tensor) -> int:

@@ -27,7 +27,8 @@ def encode_ids(ids: Any) -> np.ndarray:
 
     Args:
         ids: array-like `[N]` of integers of any width up to 64 bits, booleans, `str`, `bytes`, or Python objects of
-            these types: a list, an array, a pandas Series or Index, a tensor on the host.
+            these types: a list, an array, a pandas Series or Index, a tensor on the host. (NumPy's own arrays of bytes
+            drop trailing NULs before they get here.)
 
     Returns:
         int32 array `[N, 2]`.

@@ -24,7 +24,8 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         y_pred = _as_tensor(y_pred)
         if sample_weight is not None:
             sample_weight = checks.weights("sample_weight", sample_weight, y_pred, axes=1)
-        if (mask := keras_mask(y_pred)) is not None:
+        mask = keras_mask(y_pred)
+        if mask is not None:
             checks.weights("mask", mask, y_pred, axes=1)  # to be applied by Keras
         dtype = checks.at_least_float32(self.dtype)
         held = _Held(lambda y_pred: self.call(y_true, y_pred), self.name, self.reduction, dtype)

@@ -31,7 +31,9 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
         >>> oracles.pairwise_user_loss(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], margin=1)
         array([ 2.,  2., -1.])
     """
-    ids, x = np.asarray(user_id), np.asarray(encodings, dtype=np.float64)
+    # As objects: NumPy and pandas would make floats of a mixture of int64 and uint64, and merge them.
+    ids = np.asarray(user_id.astype(object) if hasattr(user_id, "astype") else user_id, dtype=object)
+    x = np.asarray(encodings, dtype=np.float64)
     if ids.ndim not in (1, 2):
         raise ValueError(f"`user_id` must have shape [B] or [B, K]. Received shape: {ids.shape}")
     if x.ndim != 2:
@@ -40,8 +42,8 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
         raise ValueError(
             f"`user_id` and `encodings` must have the same batch size. Received shapes: {ids.shape} and {x.shape}"
         )
-    if ids.dtype.kind == "f" and not (np.isfinite(ids) & (ids == np.round(ids))).all():
-        raise ValueError(f"`user_id` must be whole numbers where it is {ids.dtype}. Received others")
+    if any(i is None or (isinstance(i, (float, np.floating)) and not float(i).is_integer()) for i in ids.ravel()):
+        raise ValueError("`user_id` must not be missing, and whole where it is a float. Received others")
     if margin is not None and not margin >= 0:
         raise ValueError(f"`margin` must be None or >= 0. Received: {margin!r}")
 

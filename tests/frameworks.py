@@ -52,7 +52,7 @@ def _tensorflow(mode, function, y, x, upstream):
         signature = None
         if mode.endswith("unknown-batch"):
             signature = [tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in (y, x)]
-        step = tf.function(step, input_signature=signature, jit_compile=mode.startswith("xla"), autograph=False)
+        step = tf.function(step, input_signature=signature, jit_compile=mode.startswith("xla"))
     return step(y, x)
 
 

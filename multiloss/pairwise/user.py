@@ -39,9 +39,10 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
         ValueError: if ranks or batch sizes do not fit, or `margin` is out of range.
 
     Gradient: unit vectors (x_i - x_j) / d_ij with the signs above; exactly 0 for pairs that coincide, where the
-    distance has no derivative, and for different users further apart than `margin`. First derivatives only.
+    distance has no derivative, and for different users further apart than `margin`. First derivatives only, in reverse
+    mode (`jax.jvp` and `torch.func` are refused).
 
-    Cost: O(B^2 D) time, O(B^2) memory.
+    Cost: time O(B^2 D), for the gradient O(B^2 D + B D^2); memory O(B^2).
 
     Example:
         >>> import numpy as np

@@ -169,6 +169,7 @@ PARAMETERS = [
     ({"smooth": -1e-5}, ValueError, f"{SMOOTH}-1e-05"),
     ({"smooth": np.inf}, ValueError, f"{SMOOTH}inf"),
     ({"smooth": np.nan}, ValueError, f"{SMOOTH}nan"),
+    ({"smooth": 10**400}, ValueError, f"{SMOOTH}{10**400}"),
     ({"smooth": None}, TypeError, f"{SMOOTH}None of type NoneType"),
     ({"smooth": "1"}, TypeError, f"{SMOOTH}'1' of type str"),
     ({"thresh": 0}, ValueError, f"{THRESH}0"),
@@ -217,9 +218,6 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (4,), (2, 3), (1, 4), (2, 4, 1)])
 def test_errors_of_weights(shape):
-    message = (
-        "`sample_weight` must be a scalar or have the shape of the first 2 axes of `y_pred`, (2, 4). "
-        f"Received shape: {shape}"
-    )
+    message = f"`sample_weight` must be a scalar or fit the leading axes of `y_pred`, (2, 4). Received shape: {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
         dice_loss()(TRUTH, SOFT, np.ones(shape))

@@ -37,6 +37,8 @@ def test_pairwise_worked_by_hand():
         pd.Series(["ann", "ann", "bob"], index=[7, 8, 9]),
         pd.DataFrame({"a": [1, 1, 1], "b": [2, 2, 3]}),
         np.array([2**64 - 1, 2**64 - 1, 2**64 - 2], dtype=np.uint64),
+        [2**63, 2**63, 2**63 + 1],
+        pd.DataFrame({"a": np.array([2**62, 2**62, 2**62 + 1]), "b": np.array([1, 1, 1], np.uint64)}),
     ],
 )
 def test_pairwise_takes_ids_of_any_kind(ids):
@@ -66,8 +68,21 @@ ERRORS = [
         ([1, 2], X),
         "`user_id` and `encodings` must have the same batch size. Received shapes: (2,) and (3, 2)",
     ),
-    ("pairwise_user_loss", ([1, 2.5, 3], X), "`user_id` must be whole numbers where it is float64. Received others"),
-    ("pairwise_user_loss", ([1, np.nan, 3], X), "`user_id` must be whole numbers where it is float64. Received others"),
+    (
+        "pairwise_user_loss",
+        ([1, 2.5, 3], X),
+        "`user_id` must not be missing, and whole where it is a float. Received others",
+    ),
+    (
+        "pairwise_user_loss",
+        ([1, None, 3], X),
+        "`user_id` must not be missing, and whole where it is a float. Received others",
+    ),
+    (
+        "pairwise_user_loss",
+        ([1, np.nan, 3], X),
+        "`user_id` must not be missing, and whole where it is a float. Received others",
+    ),
     ("pairwise_user_loss", ([1, 2, 3], X, -1), "`margin` must be None or >= 0. Received: -1"),
     ("dice_coef", ([1, 0], [1]), "`y_true` and `y_pred` must have the same shape. Received shapes: (2,) and (1,)"),
     ("dice_coef", ([1], [1], -1), "`smooth` must be >= 0. Received: -1"),

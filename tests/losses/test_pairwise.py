@@ -55,6 +55,40 @@ def test_moving_turning_or_mirroring_all_points_changes_nothing():
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "compile"])
+@pytest.mark.parametrize("features", [512, 4096])
+def test_equal_terms_are_not_all_rounded_the_same_way(mode, features):
+    """Whole numbers and constants: plain summation was off by 1e-5 of the sum at 4096 features."""
+    rng = np.random.default_rng(features)
+    ids = np.arange(32) % 4
+    counts = rng.integers(0, 2, (32, features)).astype(np.float32)
+    counts[0, 0] = 3
+    for x in (counts, np.repeat(rng.normal(size=(32, 1)), features, axis=1).astype(np.float32)):
+        expected = oracles.pairwise_user_loss(ids, x)
+        rows, _ = evaluate(mode, pairwise_user_loss, ids, x)
+        assert (np.abs(rows - expected) <= 1e-6 * oracles.pairwise_user_loss(np.zeros(32), x)).all()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_gradient_of_close_points_does_not_overflow(mode):
+    """A weight of 1000 over a distance of 1e-36 is beyond float32; the gradient, 1000, is not."""
+    x = np.array([[0, 0], [1e-36, 0]], np.float32)
+    _, gradient = evaluate(mode, pairwise_user_loss, np.array([1, 1]), x, np.float32(1000))
+    np.testing.assert_allclose(gradient, [[-1000, 0], [1000, 0]], rtol=1e-6)  # float32
+
+
+@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+def test_fit_under_another_floatx(floatx):
+    keras.config.set_floatx(floatx)
+    try:
+        model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+        model.compile(loss=PairwiseUserLoss(margin=1.0), optimizer=keras.optimizers.SGD(0.1))
+        history = model.fit(X4, np.array(PATTERN), verbose=0)
+    finally:
+        keras.config.set_floatx("float32")
+    assert np.isfinite(float(history.history["loss"][0]))
+
+
 @pytest.mark.parametrize("features", [2, 128, 1024])
 def test_loss_is_exact_to_1e_6_of_the_sum_of_all_distances(features):
     rng = np.random.default_rng(features)
@@ -150,6 +184,7 @@ def test_text_ids_through_fit():
 
 
 def test_an_empty_batch_reduces_to_zero():
+    assert pairwise_user_loss([], np.zeros((0, 3), np.float32)).shape == (0,)
     for reduction in ("sum", "sum_over_batch_size", "mean"):
         loss = PairwiseUserLoss(reduction=reduction)(np.zeros(0, int), np.zeros((0, 3), np.float32))
         assert loss.shape == ()
@@ -237,6 +272,12 @@ ERRORS = [
         ValueError,
         "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: (3, 1, 1)",
     ),
+    (
+        ([[1], [1, 2], [3]], X),
+        {},
+        ValueError,
+        "`user_id` must have shape [B] or [B, K]. Received rows of different lengths",
+    ),
     (([1.0, 2.0, 3.0], X), {}, TypeError, "`user_id` must be integers: floats merge ids above 2**24"),
     ((["a", "b", "c"], X), {}, TypeError, "`user_id` must be integers: floats merge ids above 2**24, and text takes"),
 ]
@@ -272,8 +313,7 @@ def test_unknown_reduction():
 @pytest.mark.parametrize("weight", [np.ones(2), np.ones((3, 2)), np.ones(1), np.ones((1, 3)), np.ones((3, 1, 1))])
 def test_weights_that_are_not_one_a_row(weight):
     message = (
-        "`sample_weight` must be a scalar or have the shape of the first 1 axes of `y_pred`, (3,). "
-        f"Received shape: {weight.shape}"
+        f"`sample_weight` must be a scalar or fit the leading axes of `y_pred`, (3,). Received shape: {weight.shape}"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         PairwiseUserLoss()([1, 2, 3], X, weight)
@@ -287,7 +327,7 @@ def test_a_mask_that_is_not_one_a_row():
         def compute_mask(self, inputs, previous_mask):
             return ops.ones((3, 2), dtype="bool")
 
-    message = "`mask` must be a scalar or have the shape of the first 1 axes of `y_pred`, (3,). Received shape: (3, 2)"
+    message = "`mask` must be a scalar or fit the leading axes of `y_pred`, (3,). Received shape: (3, 2)"
     with pytest.raises(ValueError, match=re.escape(message)):
         PairwiseUserLoss()([1, 2, 3], Mask()(X))
 

@@ -4,11 +4,13 @@ import ast
 import doctest
 import importlib
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from cases import CASES
 
 import multiloss
 
@@ -96,6 +98,21 @@ def test_all_lists_what_a_module_defines(module):
         public = {name for name in defined if not name.startswith("_")} - {"split_integers"}  # for `checks`
         assert public <= set(module.__all__)
         assert module.__all__ == sorted(module.__all__)
+
+
+def test_a_loss_is_exported_and_has_an_oracle_and_a_case():
+    covered = {part.func.__name__ for case in CASES.values() for part in (case.function, case.loss)}
+    for room in ("multiloss.overlap", "multiloss.pairwise"):
+        room = importlib.import_module(room)
+        modules = [
+            importlib.import_module(f"{room.__name__}.{found.name}") for found in pkgutil.iter_modules(room.__path__)
+        ]
+        for name in {name for module in modules for name in getattr(module, "__all__", [])}:
+            assert name in room.__all__, f"{name} is missing from `__all__` of {room.__name__}"
+            assert name in multiloss.__all__, f"{name} is missing from `__all__` of multiloss"
+            assert name in covered, f"{name} is missing from CASES in tests/cases.py"
+            if name.islower():
+                assert name in multiloss.oracles.__all__, f"{name} is missing from multiloss/oracles.py"
 
 
 def public_objects():
