@@ -80,12 +80,14 @@ def test_gradient_of_close_points_does_not_overflow(mode):
 @pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
 def test_fit_under_another_floatx(floatx):
     keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)
     try:
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
         model.compile(loss=PairwiseUserLoss(margin=1.0), optimizer=keras.optimizers.SGD(0.1))
         history = model.fit(X4, np.array(PATTERN), verbose=0)
     finally:
         keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
     assert np.isfinite(float(history.history["loss"][0]))
 
 
