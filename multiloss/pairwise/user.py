@@ -42,6 +42,9 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
     distance has no derivative, and for different users further apart than `margin`. First derivatives only, in reverse
     mode (`jax.jvp` and `torch.func` are refused).
 
+    Exact to 1e-6 of the sum of all distances in float32, with no epsilon, however close the points are. (Beyond
+    B = 2048 the sums over a row add to that on TensorFlow: 3e-6 at B = 4096 where all distances are equal.)
+
     Cost: time O(B^2 D), for the gradient O(B^2 D + B D^2); memory O(B^2).
 
     Example:
