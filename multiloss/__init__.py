@@ -13,9 +13,27 @@ if TYPE_CHECKING:
     from multiloss import oracles
     from multiloss.ids import encode_ids
     from multiloss.overlap import dice_coef, dice_loss
-    from multiloss.pairwise import PairwiseUserLoss, pairwise_user_loss
+    from multiloss.pairwise import (
+        ContrastiveLoss,
+        PairwiseUserLoss,
+        SupConLoss,
+        contrastive,
+        pairwise_user_loss,
+        supcon,
+    )
 
-__all__ = ["PairwiseUserLoss", "dice_coef", "dice_loss", "encode_ids", "oracles", "pairwise_user_loss"]
+__all__ = [
+    "ContrastiveLoss",
+    "PairwiseUserLoss",
+    "SupConLoss",
+    "contrastive",
+    "dice_coef",
+    "dice_loss",
+    "encode_ids",
+    "oracles",
+    "pairwise_user_loss",
+    "supcon",
+]
 __version__ = "0.1.0"
 
 _LOSSES = ("multiloss.overlap", "multiloss.pairwise")

@@ -31,6 +31,16 @@ def number(name: str, value: Any, expected: str, holds: Callable[[float], bool])
     return result
 
 
+def non_negative(name: str, value: Any, expected: str = "a finite number >= 0") -> float:
+    """Return a Python number that is finite and not negative."""
+    return number(name, value, expected, lambda v: 0 <= v < math.inf)
+
+
+def positive(name: str, value: Any) -> float:
+    """Return a Python number that is finite and greater than 0."""
+    return number(name, value, "a finite number > 0", lambda v: 0 < v < math.inf)
+
+
 def at_least_float32(dtype: str) -> str:
     """Return the dtype to compute in: half precision and integers are raised to float32, float64 stays."""
     return "float64" if dtype == "float64" else "float32"
@@ -57,8 +67,8 @@ def floats(name: str, value: Any) -> Tensor:
 def embeddings(name: str, value: Any) -> Tensor:
     """Return embeddings `[B, D]`, D >= 1, in float32 or better."""
     result = floats(name, value)
-    if _rank(name, result) != 2 or result.shape[1] == 0:
-        raise ValueError(f"`{name}` must have shape [B, D], D >= 1. Received shape: {tuple(result.shape)}")
+    if _rank(name, result) != 2 or not result.shape[1]:
+        raise ValueError(f"`{name}` must have shape [B, D], D >= 1 and known. Received shape: {tuple(result.shape)}")
     return result
 
 

@@ -25,6 +25,8 @@ class Case:
     scale: Callable  # (y, x) -> what an error of the value is a fraction of, in the shape of the value
     # (oracle, x) -> the oracle, and the point, to be differentiated for the gradient
     tangent: Callable = lambda oracle, x: (oracle, x)
+    # The batches whose gradient, in float32, depends on the last bits of x
+    delicate: frozenset = frozenset()
 
 
 def gradient_of(oracle, y, x, upstream=1.0):
@@ -64,6 +66,7 @@ PAIRWISE_BATCHES = {
     "scale 1e25": (IDS, X * np.float32(1e25)),
     "scale 1e-25": (IDS, X * np.float32(1e-25)),
     "one feature": (IDS, X[:, :1]),
+    "a row of zeros": (IDS, X * (np.arange(9) != 4)[:, None].astype(np.float32)),
     "batch of 0": (IDS[:0], X[:0]),
     "batch of 1": (IDS[:1], X[:1]),
     "batch of 2": (IDS[:2], X[:2]),
@@ -73,6 +76,13 @@ PAIRWISE_BATCHES = {
     "labels of uint8": (IDS.astype(np.uint8), X),
     "labels of bool": (IDS == 3, X),
     "ids above 2**24": (2**24 + IDS % 2, X),
+}
+DELICATE = frozenset({"clusters of width 1e-4", "offset 1000"})
+# The square of 1e25 is infinite in float32, and 1e-25 is nothing to a margin of 1, not even to the oracle.
+CONTRASTIVE_BATCHES = {name: batch for name, batch in PAIRWISE_BATCHES.items() if not name.startswith("scale")}
+# Directions of a single feature are all 1 or -1, with a gradient of 0; so is that of zeros, by definition.
+SUPCON_BATCHES = {
+    name: batch for name, batch in PAIRWISE_BATCHES.items() if name not in ("one feature", "a row of zeros")
 }
 
 
@@ -100,6 +110,41 @@ def _pairwise(**parameters):
         total=_pairwise_total(oracle),
         batches=PAIRWISE_BATCHES,
         scale=_sums_of_distances,
+        delicate=DELICATE,
+    )
+
+
+def _contrastive(**parameters):
+    oracle = partial(oracles.contrastive, **parameters)
+
+    def scale(y, x):
+        """The largest squares that may have been subtracted from, or 1."""
+        x = np.asarray(x, dtype=np.float64)
+        margin = parameters.get("neg_margin", 1.0)
+        return np.array([max(margin, *np.sum((x - row) ** 2, axis=1)) for row in x]) + margin**2
+
+    return Case(
+        function=partial(multiloss.contrastive, **parameters),
+        oracle=oracle,
+        loss=partial(multiloss.ContrastiveLoss, reduction="sum", **parameters),
+        total=lambda y, x, weights: np.sum(weights * oracle(y, x)),
+        batches=CONTRASTIVE_BATCHES,
+        scale=scale,
+        delicate=DELICATE,
+    )
+
+
+def _supcon(**parameters):
+    oracle = partial(oracles.supcon, **parameters)
+    return Case(
+        function=partial(multiloss.supcon, **parameters),
+        oracle=oracle,
+        loss=partial(multiloss.SupConLoss, reduction="sum", **parameters),
+        total=lambda y, x, weights: np.sum(weights * oracle(y, x)),
+        batches=SUPCON_BATCHES,
+        # Cosines are rounded, and divided by the temperature.
+        scale=lambda y, x: np.full(len(x), 4 / parameters.get("temperature", 0.1)),
+        delicate=DELICATE,
     )
 
 
@@ -157,7 +202,8 @@ def _dice(smooth, thresh):
 CASES = {
     "pairwise_user_loss": _pairwise(),
     "pairwise_user_loss margin=1.5": _pairwise(margin=1.5),
-    "pairwise_user_loss margin=0": _pairwise(margin=0),
+    "contrastive pos_margin=1 neg_margin=2.5": _contrastive(pos_margin=1.0, neg_margin=2.5),
+    "supcon": _supcon(),
     "dice_loss": _dice(smooth=1e-5, thresh=None),
     "dice_loss smooth=1": _dice(smooth=1.0, thresh=None),
     "dice_loss thresh=0.5": _dice(smooth=1e-5, thresh=0.5),

@@ -1,6 +1,5 @@
 """The Dice coefficient of a whole batch, and the loss factory `dice_loss(smooth, thresh)` for `compile(loss=...)`."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, final
 
@@ -144,7 +143,7 @@ def _dice(
 
 
 def _smooth(value: float) -> float:
-    return checks.number("smooth", value, "a finite number >= 0", lambda s: 0 <= s < math.inf)
+    return checks.non_negative("smooth", value)
 
 
 def _thresh(value: float | None) -> float | None:

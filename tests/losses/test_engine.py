@@ -1,0 +1,221 @@
+"""The pairwise engine: tiles, hard data, products of reduced precision; and the losses that share it."""
+
+import re
+
+import numpy as np
+import pytest
+from cases import gradient_of
+from frameworks import MODES, evaluate
+from keras import ops
+
+from multiloss import ContrastiveLoss, SupConLoss, contrastive, oracles, pairwise_user_loss, supcon
+from multiloss.pairwise import engine
+
+# To compile takes seconds a function, so most of what is compiled is one case; torch compiles in `test_losses` alone.
+COMPILED = [mode for mode in MODES[1:] if mode != "compile"]
+
+
+def reference(ids, x):
+    """Rows and gradient of the sum of the pairwise user loss, and the sums of distances, in float64, from differences.
+
+    The oracle, which is slow, is held to this one below.
+    """
+    x = x.astype(np.float64)
+    rows, gradient, distances = np.zeros(len(x)), np.zeros_like(x), np.zeros(len(x))
+    for i in range(len(x)):
+        difference = x[i] - x
+        distance = np.sqrt(np.sum(difference**2, axis=1))
+        sign = np.where(ids == ids[i], 1.0, -1.0)
+        rows[i], distances[i] = np.sum(sign * distance) / 2, np.sum(distance) / 2
+        gradient[i] = (sign / np.where(distance > 0, distance, np.inf)) @ difference
+    return rows, gradient, distances
+
+
+def hard_data(features):
+    """What training leads to, and what it starts from, for 240 rows of 12 users."""
+    rng = np.random.default_rng(features)
+    ids, noise = rng.integers(0, 12, 240), rng.normal(size=(240, features))
+    clusters = rng.normal(size=(12, features))[ids]
+    data = {
+        "random": noise,
+        "clusters of width 1e-2": clusters + 1e-2 * noise,
+        "clusters of width 1e-4": clusters + 1e-4 * noise,
+        "clusters of width 1e-2 at 100": clusters + 1e-2 * noise + 100,
+        "all within 1e-3 of one point": clusters[:1] + 1e-3 * noise,
+        "half of them identical": np.where(np.arange(240)[:, None] % 2, noise, noise[:1]),
+        "all features equal": np.repeat(noise[:, :1], features, axis=1)[np.arange(240) // 2],
+    }
+    return ids, {name: x.astype(np.float32) for name, x in data.items()}
+
+
+def assert_exact(mode, ids, x, name, **parameters):
+    rows, gradient, distances = reference(ids, x)
+    value, slope = evaluate(mode, lambda y, x: pairwise_user_loss(y, x, **parameters), ids, x)
+    # Promised: 1e-6 of the sum of all distances; 1e-3 of the gradient's largest entry, and 1e-5 on random data.
+    assert abs(value.astype(np.float64).sum() - rows.sum()) <= 1e-6 * distances.sum(), name
+    tolerance = (1e-5 if name == "random" else 1e-3) * np.abs(gradient).max()
+    np.testing.assert_allclose(slope, gradient, rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_the_reference_is_the_oracle():
+    ids, data = hard_data(3)
+    x = data["clusters of width 1e-2"][:12]
+    rows, gradient, _ = reference(ids[:12], x)
+    np.testing.assert_allclose(rows, oracles.pairwise_user_loss(ids[:12], x), rtol=1e-12)  # float64
+    expected = gradient_of(oracles.pairwise_user_loss, ids[:12], x)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-6)  # central differences
+
+
+@pytest.mark.parametrize(
+    ("mode", "features"), [("eager", 2), ("eager", 128), ("eager", 2048), *((mode, 32) for mode in COMPILED)]
+)
+def test_exact_on_hard_data(mode, features):
+    ids, data = hard_data(features)
+    for name in data if mode == "eager" else ("random", "clusters of width 1e-4"):
+        assert_exact(mode, ids, data[name], name)
+
+
+def to_8_bits(a):
+    shifted = a * (2.0**16 + 1)
+    return shifted - (shifted - a)
+
+
+@pytest.mark.parametrize(("mode", "features"), [("eager", 3), ("eager", 128), *((mode, 32) for mode in COMPILED[:1])])
+def test_exact_where_products_round_their_inputs_to_8_bits(mode, features, monkeypatch):
+    """As on accelerators: inputs in bfloat16, sums in float32."""
+    exact = engine._product
+    monkeypatch.setattr(engine, "_product", lambda a, b: exact(to_8_bits(a), to_8_bits(b)))
+    engine._tile.cache_clear()
+    try:
+        ids, data = hard_data(features)
+        for name in data if mode == "eager" else ("random", "clusters of width 1e-4"):
+            assert_exact(mode, ids, data[name], name)
+        # And it is seen: without the emulation, hard data are off by far more.
+        monkeypatch.setattr(engine, "_emulated_product", engine._product)
+        engine._tile.cache_clear()
+        with pytest.raises(AssertionError):
+            assert_exact(mode, ids, data["clusters of width 1e-2"], "clusters of width 1e-2")
+    finally:
+        engine._tile.cache_clear()
+
+
+TILE_IDS, TILE_X = (data[:13] for data in (np.random.default_rng(1).integers(0, 3, (13, 2)), hard_data(3)[1]["random"]))
+UPSTREAM = {"weights": np.linspace(0.1, 2, 13, dtype=np.float32), "equal": np.full(13, 0.3, np.float32)}
+ORACLES = {pairwise_user_loss: oracles.pairwise_user_loss, supcon: oracles.supcon}
+EXPECTED = {
+    (loss, name): (oracle(TILE_IDS, TILE_X), gradient_of(oracle, TILE_IDS, TILE_X, upstream))
+    for loss, oracle in ORACLES.items()
+    for name, upstream in UPSTREAM.items()
+}
+
+
+@pytest.mark.parametrize(
+    ("mode", "tile"), [*(("eager", tile) for tile in (1, 2, 5, 13, 50)), *((mode, 4) for mode in COMPILED)]
+)
+@pytest.mark.parametrize("loss", ORACLES)
+def test_tiles_change_nothing(loss, mode, tile):
+    """Of 13 rows, with labels [B, 2]. Weights take a second pass over the pairs, equal ones do not."""
+    for name in UPSTREAM if mode == "eager" else ("weights",):
+        value, gradient = evaluate(mode, lambda y, x: loss(y, x, tile=tile), TILE_IDS, TILE_X, UPSTREAM[name])
+        rows, expected = EXPECTED[loss, name]
+        # Sums of 12 distances, or cosines over a temperature of 0.1, rounded to 6e-8; of gradients, as promised.
+        np.testing.assert_allclose(value, rows, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_losses_of_one_set_of_parameters_share_their_loop():
+    """JAX compiles a loop again for every new function."""
+    before = engine._tile.cache_info().misses
+    for _ in range(3):
+        pairwise_user_loss([1, 1, 2], np.eye(3, dtype=np.float32), margin=0.123)
+    assert engine._tile.cache_info().misses == before + 2
+
+
+# --- contrastive and supcon, beyond the table ------------------------------------------------------------------------
+
+POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)  # distances 5, 1 and sqrt(18)
+
+
+def test_contrastive_worked_by_hand():
+    rows = ops.convert_to_numpy(contrastive([7, 7, 9], POINTS, pos_margin=1, neg_margin=4))
+    np.testing.assert_allclose(rows, [(16 / 2 + 9 / 2) / 2, 16 / 2 / 2, 9 / 2 / 2], rtol=1e-6)  # float32
+    mean = float(ContrastiveLoss(1, 4)([7, 7, 9], POINTS))
+    assert mean == pytest.approx((16 / 2 + 9 / 2 + 0) / 3, rel=1e-6)  # over three pairs
+    np.testing.assert_array_equal(ops.convert_to_numpy(contrastive([1, 2], POINTS[:2])), [0, 0])
+
+
+def test_ntxent_is_supcon_of_two_views():
+    """Chen et al. 2020, equation 1, written down as there: the positive of i is its other view, and no other."""
+    rng = np.random.default_rng(0)
+    views = rng.normal(size=(2, 6, 3))
+    z = views.reshape(12, 3) / np.linalg.norm(views.reshape(12, 3), axis=1, keepdims=True)
+    similarity = np.exp(z @ z.T / 0.5)
+    expected = [
+        -np.log(similarity[i, (i + 6) % 12] / sum(similarity[i, k] for k in range(12) if k != i)) for i in range(12)
+    ]
+    rows = supcon(np.tile(np.arange(6), 2), views.reshape(12, 3).astype(np.float32), temperature=0.5)
+    np.testing.assert_allclose(ops.convert_to_numpy(rows), expected, rtol=1e-5)  # float32, cosines over 0.5
+
+
+def test_supcon_worked_by_hand():
+    x = np.array([[1, 0], [2, 0], [0, 3]], np.float32)
+    rows = ops.convert_to_numpy(supcon([7, 7, 9], x, temperature=1))
+    np.testing.assert_allclose(rows, [np.log(1 + np.exp(-1)), np.log(1 + np.exp(-1)), 0], rtol=1e-6)  # float32
+    np.testing.assert_array_equal(ops.convert_to_numpy(supcon([1, 2, 3], x)), [0, 0, 0])  # no positives
+    # At a temperature of 1e-3, exp(-1000) is 0; the loss is not infinite.
+    rows = ops.convert_to_numpy(supcon([7, 9, 7], x, temperature=1e-3))
+    np.testing.assert_allclose(rows, oracles.supcon([7, 9, 7], x, temperature=1e-3), rtol=1e-5)  # float32 over 1e-3
+
+
+def test_supcon_depends_on_directions_alone():
+    rng = np.random.default_rng(0)
+    ids, x = rng.integers(0, 3, 9), rng.normal(size=(9, 4)).astype(np.float32)
+    scales = np.float32(10.0) ** rng.integers(-25, 25, (9, 1))
+    before, after = (ops.convert_to_numpy(supcon(ids, points)) for points in (x, x * scales))
+    np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)  # rounded to 6e-8, over a temperature of 0.1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("loss", [contrastive, supcon])
+def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss):
+    x = np.array([[1, 2], [1, 2], [1, 2], [0, 0], [0, 0]], np.float32)
+    value, gradient = evaluate(mode, loss, np.array([1, 1, 2, 2, 3]), x)
+    assert np.isfinite(value).all()
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("loss", [contrastive, supcon])
+@pytest.mark.parametrize("ids", [[1, 1, 2, 2], [1, 2, 3, 4]])
+def test_a_nan_or_infinity_shows_in_the_loss(loss, ids, bad):
+    x = np.arange(8, dtype=np.float32).reshape(4, 2)
+    x[1, 0] = bad
+    assert np.isnan(ops.convert_to_numpy(loss(ids, x))).all()
+
+
+FINITE = "must be a finite number >= 0. Received"
+
+
+@pytest.mark.parametrize(
+    ("function", "loss", "parameters", "error", "message"),
+    [
+        (contrastive, ContrastiveLoss, {"pos_margin": -1.0}, ValueError, f"`pos_margin` {FINITE}: -1.0"),
+        (contrastive, ContrastiveLoss, {"neg_margin": np.inf}, ValueError, f"`neg_margin` {FINITE}: inf"),
+        (contrastive, ContrastiveLoss, {"neg_margin": "1"}, TypeError, f"`neg_margin` {FINITE}: '1' of type str"),
+        (contrastive, ContrastiveLoss, {"tile": -1}, ValueError, "`tile` must be None or a positive integer."),
+        (supcon, SupConLoss, {"temperature": 0}, ValueError, "`temperature` must be a finite number > 0. Received: 0"),
+        (supcon, SupConLoss, {"temperature": np.nan}, ValueError, "`temperature` must be a finite number > 0."),
+        (supcon, SupConLoss, {"temperature": None}, TypeError, "`temperature` must be a finite number > 0."),
+        (supcon, SupConLoss, {"tile": True}, TypeError, "`tile` must be None or a positive integer."),
+    ],
+)
+def test_errors(function, loss, parameters, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        function([7, 7, 9], POINTS, **parameters)
+    with pytest.raises(error, match=re.escape(message)):
+        loss(**parameters)
+    for form in (function, loss()):
+        with pytest.raises(ValueError, match=re.escape("`embeddings` must have shape [B, D], D >= 1 and known.")):
+            form([7, 7, 9], POINTS[0])
+        with pytest.raises(ValueError, match=r"`labels` and `embeddings` must have the same batch size\."):
+            form([7, 7], POINTS)
