@@ -32,18 +32,18 @@ def reference(ids, x):
 
 
 def hard_data(features):
-    """What training leads to, and what it starts from, for 240 rows of 12 users."""
+    """What training leads to, and what it starts from, for 512 rows of 32 users."""
     rng = np.random.default_rng(features)
-    ids, noise = rng.integers(0, 12, 240), rng.normal(size=(240, features))
-    clusters = rng.normal(size=(12, features))[ids]
+    ids, noise = rng.integers(0, 32, 512), rng.normal(size=(512, features))
+    clusters = rng.normal(size=(32, features))[ids]
     data = {
         "random": noise,
         "clusters of width 1e-2": clusters + 1e-2 * noise,
         "clusters of width 1e-4": clusters + 1e-4 * noise,
         "clusters of width 1e-2 at 100": clusters + 1e-2 * noise + 100,
         "all within 1e-3 of one point": clusters[:1] + 1e-3 * noise,
-        "half of them identical": np.where(np.arange(240)[:, None] % 2, noise, noise[:1]),
-        "all features equal": np.repeat(noise[:, :1], features, axis=1)[np.arange(240) // 2],
+        "half of them identical": np.where(np.arange(512)[:, None] % 2, noise, noise[:1]),
+        "all features equal": np.repeat(noise[:, :1], features, axis=1)[np.arange(512) // 2],
     }
     return ids, {name: x.astype(np.float32) for name, x in data.items()}
 
@@ -164,7 +164,7 @@ def test_supcon_worked_by_hand():
     np.testing.assert_array_equal(ops.convert_to_numpy(supcon([1, 2, 3], x)), [0, 0, 0])  # no positives
     # At a temperature of 1e-3, exp(-1000) is 0; the loss is not infinite.
     rows = ops.convert_to_numpy(supcon([7, 9, 7], x, temperature=1e-3))
-    np.testing.assert_allclose(rows, oracles.supcon([7, 9, 7], x, temperature=1e-3), rtol=1e-5)  # float32 over 1e-3
+    np.testing.assert_allclose(rows, oracles.supcon([7, 9, 7], x, temperature=1e-3), atol=2e-4)  # 6e-8 of 1000
 
 
 def test_supcon_depends_on_directions_alone():
@@ -175,7 +175,7 @@ def test_supcon_depends_on_directions_alone():
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)  # rounded to 6e-8, over a temperature of 0.1
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ["eager", *COMPILED])
 @pytest.mark.parametrize("loss", [contrastive, supcon])
 def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss):
     x = np.array([[1, 2], [1, 2], [1, 2], [0, 0], [0, 0]], np.float32)
