@@ -86,7 +86,7 @@ def rows(pairs: Pairs, x: Tensor, labels: Tensor, tile: int | None = None) -> Te
         x, upstream, values, pulled = (ops.stop_gradient(tensor) for tensor in tracked)
         shared = ops.max(upstream)
         proportional = ops.all(ops.equal(upstream, shared)) if _at_once(pairs) else ops.zeros((), dtype="bool")
-        steps = ops.where(proportional, 0, 1)
+        steps = ops.cast(ops.logical_not(proportional), "int32")
         _, result = _pass(pairs, x, labels, tile, given=(upstream, values), steps=steps)
 
         def second(*args: Any, upstream: Any = None) -> NoReturn:

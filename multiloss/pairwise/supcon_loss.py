@@ -62,8 +62,8 @@ def supcon(labels: Any, embeddings: Any, *, temperature: float = 0.1, tile: int 
     statistics = engine.rows(_pairs(temperature), _directions(x), ids, tile)
     total, positive, positives = statistics[:, 0], statistics[:, 1], statistics[:, 2]
     loss = total - positive / ops.where(positives > 0, positives, ops.ones_like(positives))
-    # For a row without positives, `0 * loss` and not 0: a NaN stays NaN.
-    return loss * ops.cast(positives > 0, loss.dtype)
+    # For a row without positives, `0 * loss` and not 0: a NaN stays NaN. (And 0 * -1 + 0 is 0, not -0.)
+    return loss * ops.cast(positives > 0, loss.dtype) + 0.0
 
 
 @functools.cache

@@ -51,9 +51,7 @@ def test_eager(case, batch):
 
 # Those that differ from others in shape, in dtype, or in the way through the formula. To compile takes torch 10 s a
 # function where the others take less than one, so it compiles one batch a case.
-COMPILED = {
-    *("random", "batch of 0", "truth of bool", "both empty", "shape [B]"),
-}
+COMPILED = {"random", "batch of 0", "truth of bool", "both empty", "shape [B]"}
 
 
 @pytest.mark.parametrize("mode", MODES[1:])
