@@ -70,7 +70,7 @@ def rows(pairs: Pairs, x: Tensor, labels: Tensor, tile: int | None = None) -> Te
     if x.shape[0] == 0:
         return ops.zeros((0, len(pairs.reductions)), dtype=x.dtype) + ops.sum(x, axis=1, keepdims=True)
 
-    @ops.custom_gradient  # type: ignore[untyped-decorator]
+    @ops.custom_gradient  # type: ignore[untyped-decorator]  # Keras has no types
     def differentiable(tracked: Tensor) -> tuple[Tensor, Any]:
         # Without `stop_gradient`, TensorFlow outside a graph keeps all that the loops compute.
         values, pulled = _pass(pairs, ops.stop_gradient(tracked), labels, tile)
@@ -81,7 +81,7 @@ def rows(pairs: Pairs, x: Tensor, labels: Tensor, tile: int | None = None) -> Te
 
         return values, gradient
 
-    @ops.custom_gradient  # type: ignore[untyped-decorator]
+    @ops.custom_gradient  # type: ignore[untyped-decorator]  # as above
     def derivative(*tracked: Tensor) -> tuple[Tensor, Any]:
         x, upstream, values, pulled = (ops.stop_gradient(tensor) for tensor in tracked)
         shared = ops.max(upstream)
@@ -107,7 +107,7 @@ def _at_once(pairs: Pairs) -> bool:
 
 
 class _Operands(NamedTuple):
-    """What a tile reads. All but the last five have a row for each point, the first of which come again at the end."""
+    """What a tile reads. The first eight have a row for each point, and the first rows again at the end."""
 
     coarse: Tensor  # h0
     grid: Tensor  # h0, h1

@@ -29,8 +29,8 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
             Anything else, see `encode_ids`.
         encodings: numbers `[B, D]`. Half precision and integers are computed in float32.
         margin: None, or a finite number >= 0, in the unit of the distances: how far apart two users need to be.
-        tile: None, or how many rows to take at a time, a positive integer: memory for a bit of speed. By default
-            2^21 / B, at least 64 and at most 256.
+        tile: None, or how many rows to take at a time, a positive integer: fewer take less memory. By default 2^21 / B,
+            at least 64 and at most 256.
 
     Returns:
         `[B]`, float32, or float64 if `encodings` is and the backend has it. Zeros for B = 0 and B = 1; NaN in every

@@ -210,11 +210,11 @@ def step(rows):
     evaluate({mode!r}, PairwiseUserLoss(), np.arange(rows) % 10, x)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = step(512)
-print(step(8192) - before)
+print(step(12288) - before)
 """
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-    # Measured: 40 to 130 MiB. One matrix [8192, 8192] is 256 MiB.
-    assert int(output) < 256 * 2**20
+    # Measured at 8192 rows: 40 MiB (JAX), 82 (torch), 159 (graph) and 246 (XLA). A matrix [12288, 12288] is 576 MiB.
+    assert int(output) < 576 * 2**20
 
 
 X = np.zeros((3, 2), np.float32)
