@@ -115,7 +115,7 @@ class _Operands(NamedTuple):
     points: Tensor  # in the unit of h0, and a 1
     norms: Tensor  # of each level, the product of the row with itself
     labels: Tensor
-    real: Tensor  # 1, or 0 for rows that fill up the last tile
+    real: Tensor  # 1, or 0 for rows that only fill up the last tile
     given: Tensor  # upstream gradients and values of the row
     others: Tensor  # [T, W], 1, or 0 on the diagonal
     unit: Tensor  # of h0
@@ -141,9 +141,11 @@ def _pass(
     one = ops.ones_like(x[:, :1])
 
     def lay_out(rows: Tensor) -> Tensor:
-        filled = ops.pad(rows, [[0, count * size - batch]] + [[0, 0]] * (len(rows.shape) - 1))
-        return ops.concatenate([filled, filled[: width - size]], axis=0)
+        filled = ops.concatenate([rows, rows[: count * size - batch]], axis=0)
+        # One row more than any tile reads: of a single tile, XLA would otherwise work out what both loops do.
+        return ops.concatenate([filled, filled[: width - size + 1]], axis=0)
 
+    place = ops.arange(count * size + width - size + 1, dtype="int32") % (count * size)
     others = ops.cast(ops.arange(size, dtype="int32")[:, None] != ops.arange(width, dtype="int32"), x.dtype)
     # The midrange, not the mean: it cannot overflow, and leaves the smallest entries.
     t = x - (ops.min(x, axis=0) / 2 + ops.max(x, axis=0) / 2)
@@ -168,7 +170,7 @@ def _pass(
         points=lay_out(ops.concatenate([t, one], axis=1)),
         norms=lay_out(norms),
         labels=lay_out(labels),
-        real=lay_out(one[:, 0]),
+        real=ops.cast(place < batch, x.dtype),
         given=lay_out(ops.concatenate(given or (one,), axis=1)),
         others=others,
         unit=extent / scale,

@@ -48,6 +48,30 @@ def test_pairwise_takes_ids_of_any_kind(ids):
         np.testing.assert_array_equal(oracles.pairwise_user_loss(ids, given), expected)
 
 
+def test_contrastive_worked_by_hand():
+    points = [[0, 0], [3, 4], [0, 1]]  # distances: 5, 1 and sqrt(18)
+    far = (5 - 18**0.5) ** 2
+    np.testing.assert_allclose(
+        oracles.contrastive([7, 7, 9], points, pos_margin=1, neg_margin=5),
+        [(16 + 16) / 4, (16 + far) / 4, (16 + far) / 4],
+    )
+    np.testing.assert_array_equal(oracles.contrastive([7, 7, 9], points), [25 / 4, 25 / 4, 0])
+    np.testing.assert_array_equal(oracles.contrastive([7], points[:1]), [0])
+
+
+def test_supcon_worked_by_hand():
+    """Cosines of 1, 0 and 0; of a row of zeros, 1/2; a row without positives costs nothing."""
+    both = np.log(np.exp(1 / 2) + 1) - 1 / 2
+    np.testing.assert_allclose(
+        oracles.supcon([7, 7, 9], [[1, 0], [2, 0], [0, 3]], temperature=2), [both, both, 0], rtol=1e-14
+    )
+    np.testing.assert_allclose(
+        oracles.supcon([7, 7, 7], [[1, 0], [0, 0], [0, 0]], temperature=1),
+        [np.log(2), np.log(np.exp(0.5) + np.e) - 0.75, np.log(np.exp(0.5) + np.e) - 0.75],
+    )
+    np.testing.assert_array_equal(oracles.supcon([7], [[1, 0]]), [0])
+
+
 def test_dice_worked_by_hand():
     truth, soft = [[1, 1, 0], [1, 0, 0]], [[0.75, 0.25, 0.5], [1.0, 0.0, 0.5]]
     assert oracles.dice_coef(truth, soft, smooth=0) == 2 * 2 / (3 + 3)
@@ -83,17 +107,33 @@ ERRORS = [
         ([1, np.nan, 3], X),
         "`user_id` must not be missing, and whole where it is a float. Received others",
     ),
-    ("pairwise_user_loss", ([1, 2, 3], X, -1), "`margin` must be None or >= 0. Received: -1"),
+    ("pairwise_user_loss", ([1, 2, 3], X, {"margin": -1}), "`margin` must be None or >= 0. Received: -1"),
+    (
+        "contrastive",
+        ([1, 2], X),
+        "`labels` and `embeddings` must have the same batch size. Received shapes: (2,) and (3, 2)",
+    ),
+    (
+        "contrastive",
+        ([1, 2, 3], X, {"neg_margin": -1}),
+        "`pos_margin` and `neg_margin` must be >= 0. Received: 0.0 and -1",
+    ),
+    (
+        "contrastive",
+        ([1, 2, 3], X, {"pos_margin": np.nan}),
+        "`pos_margin` and `neg_margin` must be >= 0. Received: nan and 1.0",
+    ),
+    ("supcon", (1, X), "`labels` must have shape [B] or [B, K]. Received shape: ()"),
+    ("supcon", ([1, 2, 3], X, {"temperature": 0}), "`temperature` must be > 0. Received: 0"),
     ("dice_coef", ([1, 0], [1]), "`y_true` and `y_pred` must have the same shape. Received shapes: (2,) and (1,)"),
-    ("dice_coef", ([1], [1], -1), "`smooth` must be >= 0. Received: -1"),
-    ("dice_coef", ([1], [1], 0, 1), "`thresh` must be None or in (0, 1). Received: 1"),
+    ("dice_coef", ([1], [1], {"smooth": -1}), "`smooth` must be >= 0. Received: -1"),
+    ("dice_coef", ([1], [1], {"thresh": 1}), "`thresh` must be None or in (0, 1). Received: 1"),
 ]
 
 
 @pytest.mark.parametrize(("name", "arguments", "message"), ERRORS)
 def test_errors(name, arguments, message):
-    function = getattr(oracles, name)
-    named = {"margin": arguments[2]} if name == "pairwise_user_loss" and len(arguments) == 3 else {}
+    y, x, *parameters = arguments
     with pytest.raises(ValueError) as caught:  # noqa: PT011  # the whole message is compared
-        function(*(arguments[:2] if named else arguments), **named)
+        getattr(oracles, name)(y, x, **dict(*parameters))
     assert str(caught.value) == message
