@@ -268,7 +268,7 @@ def _pull(weight: Tensor, points: Tensor, others: Tensor, product: Callable[[Ten
 
 
 def _sum(before: tuple[Tensor, ...], value: Tensor, counted: Tensor, size: Any) -> tuple[Tensor, ...]:
-    value = value * counted  # not `where`, so that a NaN stays
+    value = value * counted
     return (before[0] + ops.concatenate([ops.sum(value, axis=1), ops.sum(value, axis=0)[size:]], axis=0),)
 
 
