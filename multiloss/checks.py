@@ -32,13 +32,13 @@ def number(name: str, value: Any, expected: str, holds: Callable[[float], bool])
 
 
 def non_negative(name: str, value: Any, expected: str = "a finite number >= 0") -> float:
-    """Return a Python number that is finite and not negative."""
-    return number(name, value, expected, lambda v: 0 <= v < math.inf)
+    """Return a Python number that is finite and not negative, in float32 as well."""
+    return number(name, value, expected, lambda v: 0 <= v < 2.0**128)
 
 
 def positive(name: str, value: Any) -> float:
-    """Return a Python number that is finite and greater than 0."""
-    return number(name, value, "a finite number > 0", lambda v: 0 < v < math.inf)
+    """Return a Python number that is finite and greater than 0, in float32 as well."""
+    return number(name, value, "a finite number > 0", lambda v: 2.0**-126 <= v < 2.0**128)
 
 
 def at_least_float32(dtype: str) -> str:

@@ -7,6 +7,7 @@ and the gradient of `sum(upstream * value)` with respect to x, as NumPy arrays.
 import warnings
 
 import keras
+import numpy as np
 from keras import ops
 
 BACKEND = keras.backend.backend()
@@ -93,3 +94,38 @@ def gradient_of_gradient(function, x):
     x = torch.as_tensor(x).requires_grad_()
     (gradient,) = torch.autograd.grad(function(x), x, create_graph=True)
     return torch.autograd.grad((gradient**2).sum(), x)
+
+
+def gradients_under_transformations(function, x):
+    """Gradients of `function(x)`, a scalar, under what else the backend may do to it: name -> array."""
+    if BACKEND == "jax":
+        import jax
+
+        x = jax.numpy.asarray(x)
+        forms = {
+            "checkpoint": jax.checkpoint(function),
+            "inner jit": jax.jit(function),
+            "scan": lambda x: jax.lax.scan(lambda total, x: (total + function(x), None), 0.0, x[None])[0],
+            "cond": lambda x: jax.lax.cond(x.sum() < 1e9, function, lambda x: 0 * x.sum(), x),
+        }
+        return {name: np.asarray(jax.grad(form)(x)) for name, form in forms.items()}
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.convert_to_tensor(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = tf.recompute_grad(function)(x)
+        return {"recompute_grad": tape.gradient(value, x).numpy()}
+    import torch
+
+    results = {}
+    for dtype in (torch.bfloat16, torch.float16):
+        leaf = torch.as_tensor(x).clone().requires_grad_()
+        with torch.autocast("cpu", dtype=dtype):
+            value = function(leaf)
+        value.backward()
+        results[f"autocast to {dtype}"] = leaf.grad.numpy()
+    leaf = torch.as_tensor(x).clone().requires_grad_()
+    torch.utils.checkpoint.checkpoint(function, leaf, use_reentrant=False).backward()
+    return {**results, "checkpoint": leaf.grad.numpy()}

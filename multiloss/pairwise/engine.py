@@ -53,7 +53,7 @@ def tile_size(value: int | None) -> int | None:
     expected = "None or a positive integer"
     if value is None:
         return None
-    return int(checks.number("tile", value, expected, lambda tile: tile >= 1 and tile == math.floor(tile)))
+    return min(int(checks.number("tile", value, expected, lambda tile: tile >= 1 and tile % 1 == 0)), 2**30)
 
 
 def rows(pairs: Pairs, x: Tensor, labels: Tensor, tile: int | None = None) -> Tensor:
@@ -70,20 +70,22 @@ def rows(pairs: Pairs, x: Tensor, labels: Tensor, tile: int | None = None) -> Te
     if x.shape[0] == 0:
         return ops.zeros((0, len(pairs.reductions)), dtype=x.dtype) + ops.sum(x, axis=1, keepdims=True)
 
+    # All tensors are arguments: JAX cannot differentiate, within `jit`, `scan` or `checkpoint`, what closes over them.
     @ops.custom_gradient  # type: ignore[untyped-decorator]  # Keras has no types
-    def differentiable(tracked: Tensor) -> tuple[Tensor, Any]:
+    def differentiable(tracked: Tensor, labels: Tensor) -> tuple[Tensor, Any]:
         # Without `stop_gradient`, TensorFlow outside a graph keeps all that the loops compute.
         values, pulled = _pass(pairs, ops.stop_gradient(tracked), labels, tile)
+        kept = ops.stop_gradient(values)  # not the result itself, which on torch would hold this closure, and so itself
 
-        def gradient(*args: Any, upstream: Any = None) -> Tensor:
+        def gradient(*args: Any, upstream: Any = None) -> tuple[Tensor, None]:
             upstream = args[-1] if upstream is None else upstream  # torch passes it by name, the others by position
-            return derivative(tracked, upstream, values, pulled)
+            return derivative(tracked, labels, upstream, kept, pulled), None
 
         return values, gradient
 
     @ops.custom_gradient  # type: ignore[untyped-decorator]  # as above
-    def derivative(*tracked: Tensor) -> tuple[Tensor, Any]:
-        x, upstream, values, pulled = (ops.stop_gradient(tensor) for tensor in tracked)
+    def derivative(tracked: Tensor, labels: Tensor, *floats: Tensor) -> tuple[Tensor, Any]:
+        x, upstream, values, pulled = (ops.stop_gradient(tensor) for tensor in (tracked, *floats))
         shared = ops.max(upstream)
         proportional = ops.all(ops.equal(upstream, shared)) if _at_once(pairs) else ops.zeros((), dtype="bool")
         steps = ops.cast(ops.logical_not(proportional), "int32")
@@ -94,7 +96,7 @@ def rows(pairs: Pairs, x: Tensor, labels: Tensor, tile: int | None = None) -> Te
 
         return ops.where(proportional, 2 * shared * pulled, result), second
 
-    result: Tensor = differentiable(x)
+    result: Tensor = differentiable(x, labels)
     return result
 
 
@@ -118,7 +120,8 @@ class _Operands(NamedTuple):
     real: Tensor  # 1, or 0 for rows that only fill up the last tile
     given: Tensor  # upstream gradients and values of the row
     others: Tensor  # [T, W], 1, or 0 on the diagonal
-    unit: Tensor  # of h0
+    extent: Tensor  # largest entry
+    scale: Tensor  # how many units of h0 that is
     ratio: Tensor  # of the units of h0 and h1
     least: Tensor  # below which the square of a distance is rounding
 
@@ -145,13 +148,14 @@ def _pass(
         # One row more than any tile reads: of a single tile, XLA would otherwise work out what both loops do.
         return ops.concatenate([filled, filled[: width - size + 1]], axis=0)
 
-    place = ops.arange(count * size + width - size + 1, dtype="int32") % (count * size)
+    real = ops.cast(ops.arange(count * size, dtype="int32") < batch, x.dtype)
     others = ops.cast(ops.arange(size, dtype="int32")[:, None] != ops.arange(width, dtype="int32"), x.dtype)
     # The midrange, not the mean: it cannot overflow, and leaves the smallest entries.
     t = x - (ops.min(x, axis=0) / 2 + ops.max(x, axis=0) / 2)
     extent = ops.max(ops.abs(t))
     extent = ops.where(extent < 2.0**-126, 1.0, extent)
-    t = t / extent
+    root = ops.sqrt(extent)
+    t = t / root / root  # its reciprocal may be nothing in float32
     exact = _products_are_exact(t, others)
     scale, ratio = _scales(t, exact)
     t = t * scale
@@ -170,14 +174,15 @@ def _pass(
         points=lay_out(ops.concatenate([t, one], axis=1)),
         norms=lay_out(norms),
         labels=lay_out(labels),
-        real=ops.cast(place < batch, x.dtype),
+        real=ops.concatenate([real, real[: width - size + 1]], axis=0),
         given=lay_out(ops.concatenate(given or (one,), axis=1)),
         others=others,
-        unit=extent / scale,
+        extent=extent,
+        scale=scale,
         ratio=ratio,
         least=2 * _epsilon(x) * ops.max(partial),
     )
-    nothing = operands.real[: count * size] * 0
+    nothing = operands.points[: count * size, 0] * 0
     reduced = tuple((nothing,) if name == "sum" else (nothing + _LOWEST, nothing) for name in pairs.reductions)
     pulled = operands.points[: count * size, :features] * 0
     for emulate in (False, True):
@@ -204,7 +209,7 @@ def _tile(pairs: Pairs, emulate: bool, backward: bool) -> Callable[[Any, Any], A
 
         def window(rows: Tensor) -> Tensor:
             axes = tuple(ops.shape(rows))[1:]
-            return ops.slice(rows, (i * size, *(0 for _ in axes)), (width, *axes))
+            return ops.slice(rows, (i * size, *(i * 0 for _ in axes)), (width, *axes))  # indices of one dtype
 
         def add(before: tuple[Tensor, ...], after: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return tuple(
@@ -214,7 +219,7 @@ def _tile(pairs: Pairs, emulate: bool, backward: bool) -> Callable[[Any, Any], A
 
         o = every._replace(**{name: window(getattr(every, name)) for name in _Operands._fields[:8]})
         root = ops.sqrt(_squares(o, size, product))
-        distance, same = o.unit * root, _same(o.labels, size)
+        distance, same = o.extent * (root / o.scale), _same(o.labels, size)
         counted = o.others * (o.real[:size, None] * o.real)
 
         if not backward:
@@ -351,7 +356,11 @@ def _products_are_exact(t: Tensor, others: Tensor) -> Tensor:
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:
-    return a @ b  # on torch, `ops.matmul` makes float32 of float64
+    product = a @ b  # on torch, `ops.matmul` makes float32 of float64
+    if product.dtype == a.dtype:
+        return product
+    # Autocast, which rounds inputs and results to half precision but leaves float64 alone.
+    return ops.cast(ops.cast(a, "float64") @ ops.cast(b, "float64"), a.dtype)
 
 
 def _emulated_product(a: Tensor, b: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
 """The pairwise engine: tiles, hard data, products of reduced precision; and the losses that share it."""
 
+import gc
 import re
+import weakref
 
 import numpy as np
 import pytest
 from cases import gradient_of
-from frameworks import MODES, evaluate
+from frameworks import MODES, evaluate, gradients_under_transformations
 from keras import ops
 
 from multiloss import ContrastiveLoss, SupConLoss, contrastive, oracles, pairwise_user_loss, supcon
@@ -134,6 +136,44 @@ def test_tiles_change_nothing(loss, mode, tile):
         np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("loss", ORACLES)
+def test_transformations_of_the_framework_change_nothing(loss):
+    upstream = UPSTREAM["weights"]
+    gradients = gradients_under_transformations(lambda x: ops.sum(ops.multiply(loss(TILE_IDS, x), upstream)), TILE_X)
+    _, expected = EXPECTED[loss, "weights"]
+    for name, gradient in gradients.items():
+        tolerance = 1e-5 * np.abs(expected).max()  # as promised
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=tolerance, err_msg=name)
+
+
+@pytest.mark.parametrize("mode", ["eager", *COMPILED[:1]])
+@pytest.mark.parametrize("scale", [1e37, 1e-34])
+def test_scales_near_the_ends_of_float32(mode, scale):
+    """The reciprocal of the one is nothing in float32, and so are 2^-13 parts of the other."""
+    x = TILE_X * np.float32(scale)
+    value, gradient = evaluate(mode, pairwise_user_loss, TILE_IDS, x)
+    rows, expected = oracles.pairwise_user_loss(TILE_IDS, x), EXPECTED[pairwise_user_loss, "equal"][1] / 0.3
+    np.testing.assert_allclose(value, rows, rtol=0, atol=1e-6 * np.abs(rows).max())  # as promised
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def test_embeddings_are_freed_at_once():
+    """On torch, a result that is held by its own gradient, and holds them, waits for the garbage collector."""
+    embeddings = []
+
+    def loss(y, x):
+        embeddings.append(weakref.ref(x))
+        return pairwise_user_loss(y, x)
+
+    gc.collect()
+    gc.disable()
+    try:
+        evaluate("eager", loss, TILE_IDS, TILE_X)
+        assert [x() for x in embeddings] == [None]
+    finally:
+        gc.enable()
+
+
 def test_losses_of_one_set_of_parameters_share_their_loop():
     """JAX compiles a loop again for every new function."""
     before = engine._tile.cache_info().misses
@@ -217,6 +257,8 @@ FINITE = "must be a finite number >= 0. Received"
         (supcon, SupConLoss, {"temperature": 0}, ValueError, "`temperature` must be a finite number > 0. Received: 0"),
         (supcon, SupConLoss, {"temperature": np.nan}, ValueError, "`temperature` must be a finite number > 0."),
         (supcon, SupConLoss, {"temperature": None}, TypeError, "`temperature` must be a finite number > 0."),
+        (supcon, SupConLoss, {"temperature": 1e-40}, ValueError, "`temperature` must be a finite number > 0."),
+        (supcon, SupConLoss, {"tile": np.inf}, ValueError, "`tile` must be None or a positive integer."),
         (supcon, SupConLoss, {"tile": True}, TypeError, "`tile` must be None or a positive integer."),
     ],
 )

@@ -167,6 +167,16 @@ def test_every_module_can_be_imported_first(module):
     assert run(f"import {module}; import multiloss; print(multiloss.dice_loss().name)") == "dice_loss_smooth_1e-05\n"
 
 
+def test_jax_with_64_bits_has_gradients_of_64_bits(monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    program = (
+        "import jax, numpy as np; from multiloss import pairwise_user_loss as loss; "
+        "g = jax.grad(lambda x: loss(np.array([1, 1]), x).sum())(np.array([[0.0, 0], [3, 4]])); print(g.dtype, g[1])"
+    )
+    assert run(program) == "float64 [0.6 0.8]\n"
+
+
 def test_a_model_saved_here_loads_in_another_process(tmp_path):
     import keras
 
