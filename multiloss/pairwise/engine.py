@@ -120,8 +120,8 @@ class _Operands(NamedTuple):
     real: Tensor  # 1, or 0 for rows that only fill up the last tile
     given: Tensor  # upstream gradients and values of the row
     others: Tensor  # [T, W], 1, or 0 on the diagonal
-    extent: Tensor  # largest entry
-    scale: Tensor  # how many units of h0 that is
+    unit: Tensor  # of h0, over the factor
+    factor: Tensor  # a power of 2
     ratio: Tensor  # of the units of h0 and h1
     least: Tensor  # below which the square of a distance is rounding
 
@@ -154,8 +154,11 @@ def _pass(
     t = x - (ops.min(x, axis=0) / 2 + ops.max(x, axis=0) / 2)
     extent = ops.max(ops.abs(t))
     extent = ops.where(extent < 2.0**-126, 1.0, extent)
-    root = ops.sqrt(extent)
-    t = t / root / root  # its reciprocal may be nothing in float32
+    # Away from the ends of float32, where a reciprocal or a part of the extent is nothing.
+    factor = ops.where(extent > 2.0**64, 2.0**64, ops.where(extent < 2.0**-64, 2.0**-64, 1.0))
+    factor = ops.cast(factor, x.dtype)
+    extent = extent / factor
+    t = (t / factor) / extent
     exact = _products_are_exact(t, others)
     scale, ratio = _scales(t, exact)
     t = t * scale
@@ -177,8 +180,8 @@ def _pass(
         real=ops.concatenate([real, real[: width - size + 1]], axis=0),
         given=lay_out(ops.concatenate(given or (one,), axis=1)),
         others=others,
-        extent=extent,
-        scale=scale,
+        unit=extent / scale,
+        factor=factor,
         ratio=ratio,
         least=2 * _epsilon(x) * ops.max(partial),
     )
@@ -219,7 +222,7 @@ def _tile(pairs: Pairs, emulate: bool, backward: bool) -> Callable[[Any, Any], A
 
         o = every._replace(**{name: window(getattr(every, name)) for name in _Operands._fields[:8]})
         root = ops.sqrt(_squares(o, size, product))
-        distance, same = o.extent * (root / o.scale), _same(o.labels, size)
+        distance, same = o.unit * root * o.factor, _same(o.labels, size)
         counted = o.others * (o.real[:size, None] * o.real)
 
         if not backward:
