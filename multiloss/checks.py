@@ -41,6 +41,11 @@ def positive(name: str, value: Any) -> float:
     return number(name, value, "a finite number > 0", lambda v: 2.0**-126 <= v < 2.0**128)
 
 
+def threshold(value: float | None) -> float | None:
+    """Return `thresh`, checked."""
+    return None if value is None else number("thresh", value, "None or a number in (0, 1)", lambda v: 0 < v < 1)
+
+
 def at_least_float32(dtype: str) -> str:
     """Return the dtype to compute in: half precision and integers are raised to float32, float64 stays."""
     return "float64" if dtype == "float64" else "float32"

@@ -1,6 +1,5 @@
 """The one base class of the losses: Keras's, with labels left exact and the dtype kept in the config."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -22,15 +21,26 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the reduced loss, or its values if `reduction` is None, of labels as they come."""
         y_pred = _as_tensor(y_pred)
-        if sample_weight is not None:
-            sample_weight = checks.weights("sample_weight", sample_weight, y_pred, axes=1)
-        mask = keras_mask(y_pred)
-        if mask is not None:
-            checks.weights("mask", mask, y_pred, axes=1)  # to be applied by Keras
+        given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
+        weights = {name: checks.floats(name, weight) for name, weight in given.items() if weight is not None}
+        inside = {name: weight for name, weight in weights.items() if self._goes_inside(weight)}
+        for name in weights.keys() - inside.keys():
+            checks.weights(name, weights[name], y_pred, axes=1)
         dtype = checks.at_least_float32(self.dtype)
-        held = _Held(lambda y_pred: self.call(y_true, y_pred), self.name, self.reduction, dtype)
-        value = held(y_pred, y_pred, sample_weight)
+        values = self._values(y_true, ops.cast(y_pred, dtype), inside)
+        held = _Held(values, self.name, self.reduction, dtype)
+        # Keras finds its mask on the predictions, and applies it.
+        value = held(
+            *[values if "mask" in inside else y_pred] * 2, None if "sample_weight" in inside else sample_weight
+        )
         return ops.sum(value) if self.reduction not in (None, "none") and tuple(value.shape) == (0,) else value
+
+    def _goes_inside(self, weight: Tensor) -> bool:
+        """Tell whether weights are for `_values`, not for the values."""
+        return False
+
+    def _values(self, y_true: Any, y_pred: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        return self.call(y_true, y_pred)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
@@ -43,7 +53,7 @@ def keras_mask(y_pred: Any) -> Tensor | None:
     # or, where there is no mask, that very tensor.
     y_pred = _as_tensor(y_pred)
     one = ops.ones(())
-    mask = _Held(lambda _: one, name="mask", reduction=None, dtype="float32")(y_pred, y_pred)
+    mask = _Held(one, name="mask", reduction=None, dtype="float32")(y_pred, y_pred)
     return None if mask is one else mask
 
 
@@ -53,11 +63,11 @@ def _as_tensor(y_pred: Any) -> Tensor:
 
 
 class _Held(keras.losses.Loss):  # type: ignore[misc]
-    """One call of a loss, what it computes held in a closure, out of reach of the cast that Keras applies to labels."""
+    """Values that are there already, to be weighted and reduced by Keras, out of reach of its cast of the labels."""
 
-    def __init__(self, values: Callable[[Tensor], Tensor], name: str, reduction: str | None, dtype: str):
+    def __init__(self, values: Tensor, name: str, reduction: str | None, dtype: str):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
         self._values = values
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        return self._values(y_pred)
+        return self._values

@@ -1,7 +1,7 @@
 """One table of cases: every loss of multiloss with its oracle, parameters and batches. The tests are loops over it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -20,7 +20,7 @@ class Case:
     function: Callable
     oracle: Callable
     loss: Callable  # () -> the Keras loss of (y, x, sample_weight) whose value is `total`
-    total: Callable  # (y, x, weights: whole numbers [B]) -> float, by the definition of weights
+    total: Callable  # (oracle, y, x, weights: whole numbers [B]) -> float, by the definition of weights
     batches: dict  # name -> (y, x)
     scale: Callable  # (y, x) -> what an error of the value is a fraction of, in the shape of the value
     # (oracle, x) -> the oracle, and the point, to be differentiated for the gradient
@@ -86,14 +86,14 @@ SUPCON_BATCHES = {
 }
 
 
-def _pairwise_total(oracle):
+def _pairwise_total(oracle, y, x, weights):
     """The definition of weights: a pair weighs the mean of its rows. The loss of a pair alone comes from the oracle."""
+    pairs = [[i, j] for i in range(len(x)) for j in range(i + 1, len(x))]
+    return sum(np.mean(weights[pair]) * oracle(y[pair], x[pair]).sum() for pair in pairs)
 
-    def total(y, x, weights):
-        pairs = [[i, j] for i in range(len(x)) for j in range(i + 1, len(x))]
-        return sum(np.mean(weights[pair]) * oracle(y[pair], x[pair]).sum() for pair in pairs)
 
-    return total
+def _weighted_sum(oracle, y, x, weights):
+    return np.sum(weights * oracle(y, x))
 
 
 def _sums_of_distances(y, x):
@@ -107,7 +107,7 @@ def _pairwise(**parameters):
         function=partial(multiloss.pairwise_user_loss, **parameters),
         oracle=oracle,
         loss=partial(multiloss.PairwiseUserLoss, reduction="sum", **parameters),
-        total=_pairwise_total(oracle),
+        total=_pairwise_total,
         batches=PAIRWISE_BATCHES,
         scale=_sums_of_distances,
         delicate=DELICATE,
@@ -127,7 +127,7 @@ def _contrastive(**parameters):
         function=partial(multiloss.contrastive, **parameters),
         oracle=oracle,
         loss=partial(multiloss.ContrastiveLoss, reduction="sum", **parameters),
-        total=lambda y, x, weights: np.sum(weights * oracle(y, x)),
+        total=_weighted_sum,
         batches=CONTRASTIVE_BATCHES,
         scale=scale,
         delicate=DELICATE,
@@ -140,7 +140,7 @@ def _supcon(**parameters):
         function=partial(multiloss.supcon, **parameters),
         oracle=oracle,
         loss=partial(multiloss.SupConLoss, reduction="sum", **parameters),
-        total=lambda y, x, weights: np.sum(weights * oracle(y, x)),
+        total=_weighted_sum,
         batches=SUPCON_BATCHES,
         # Cosines are rounded, and divided by the temperature.
         scale=lambda y, x: np.full(len(x), 4 / parameters.get("temperature", 0.1)),
@@ -179,7 +179,7 @@ def _dice(smooth, thresh):
     parameters = {"smooth": smooth, "thresh": thresh}
     oracle = partial(oracles.dice_coef, **parameters)
 
-    def total(y, x, weights):
+    def total(oracle, y, x, weights):
         """The definition of weights: a sample of weight n counts as n samples."""
         return -oracle(np.repeat(y, weights, axis=0), np.repeat(x, weights, axis=0))
 
@@ -198,6 +198,89 @@ def _dice(smooth, thresh):
     )
 
 
+# --- overlap, per sample: truth and predictions by `mode` ---
+
+SMALL = (3, 4, 3)  # of one class, or with a last axis of three
+CLASSES = rng.integers(0, 3, (3, 5))
+SOFT = rng.uniform(0.02, 0.98, SMALL).astype(np.float32)
+LOGITS = (2 * rng.normal(size=SMALL)).astype(np.float32)
+HARD = rng.integers(0, 2, SMALL)
+PARTS = rng.dirichlet(np.ones(3), (3, 5)).astype(np.float32)  # [B, N, C], classes that exclude each other
+EMPTY, FULL = np.zeros(SMALL, np.float32), np.ones(SMALL, np.float32)
+FIRST_EMPTY = (np.arange(3) > 0)[:, None, None] * HARD
+
+BINARY = {
+    "random": (HARD, SOFT),
+    "truth of bool": (HARD == 1, SOFT),
+    "soft labels": (SOFT[::-1].copy(), SOFT),
+    "empty truth": (EMPTY, SOFT),
+    "one empty truth": (FIRST_EMPTY, SOFT),
+    "full truth": (FULL, SOFT),
+    "empty prediction": (HARD, EMPTY),
+    "both empty": (EMPTY, EMPTY),
+    "both full": (FULL, FULL),
+    "saturated": (HARD, (SOFT > 0.5).astype(np.float32)),
+    "shape [B]": (HARD[:, 0, 0], SOFT[:, 0, 0]),
+    "batch of 0": (HARD[:0], SOFT[:0]),
+    "batch of 1": (HARD[:1], SOFT[:1]),
+}
+# Where a loss has no derivative, or central differences step over the end of the range.
+EDGES = {"both empty", "both full", "empty prediction", "saturated"}
+ONE_HOT = np.eye(3, dtype=np.int64)[CLASSES]
+MULTICLASS = {
+    "random": (CLASSES, PARTS),
+    "one-hot": (ONE_HOT, PARTS),
+    "labels [B, ..., 1]": (CLASSES[..., None].astype(np.uint8), PARTS),
+    "absent classes": (np.where(np.arange(3)[:, None] > 0, CLASSES, 1), PARTS),
+    "labels of no class": (np.where(CLASSES == 2, 255, CLASSES), PARTS),
+    "batch of 0": (CLASSES[:0], PARTS[:0]),
+}
+IGNORED = {name: batch for name, batch in MULTICLASS.items() if name != "one-hot"}
+LABELS = {name: BINARY[name] for name in ("random", "soft labels", "one empty truth", "empty truth", "batch of 1")}
+LINES = rng.uniform(0.05, 0.95, (2, 4, 5)).astype(np.float32)  # no two alike, so minima have a derivative
+TUBES = {"random": (LINES[::-1].copy(), LINES)}
+TUBES_3D = {
+    "random": (np.moveaxis(LINES, 0, 2)[None, ..., None], np.moveaxis(LINES[::-1], 0, 2)[None, ..., None].copy())
+}
+
+
+def _logits(batches):
+    return {name: (y, np.log(np.clip(x, 1e-3, 1 - 1e-3) * np.float32(1.5))) for name, (y, x) in batches.items()}
+
+
+def _channels_first(batches):
+    return {
+        name: (np.moveaxis(y, -1, 1) if y.ndim == x.ndim else y, np.moveaxis(x, -1, 1).copy())
+        for name, (y, x) in batches.items()
+    }
+
+
+def _overlap(name, batches, but=(), **parameters):
+    oracle = partial(getattr(oracles, name), **parameters)
+    (loss,) = (
+        value for other, value in vars(multiloss.overlap).items() if other.lower() == name.replace("_", "") + "loss"
+    )
+    whole = parameters.get("over") in ("batch", "all")
+
+    def tangent(oracle, x):
+        """Straight-through: the soft formula, at the hard values."""
+        thresh = parameters.get("thresh")
+        return (oracle, x) if thresh is None else (partial(oracle, thresh=None), x > np.float32(thresh))
+
+    return Case(
+        function=partial(getattr(multiloss, name), **parameters),
+        oracle=oracle,
+        loss=partial(loss, reduction="sum", **parameters),
+        total=(lambda oracle, y, x, weights: oracle(y, x, mask=weights)) if whole else _weighted_sum,
+        batches={key: batch for key, batch in batches.items() if key not in but},
+        scale=lambda y, x: max(1.0, np.max(oracle(y, x), initial=0.0)),  # logarithms are rounded as they are large
+        tangent=tangent,
+    )
+
+
+WEIGHTS = (0.5, 2.0, 1.0)
+SINGLE = {name: batch for name, batch in MULTICLASS.items() if name in ("random", "one-hot", "absent classes")}
+
 # The name tells the loss and its parameters. A new loss is a line here.
 CASES = {
     "pairwise_user_loss": _pairwise(),
@@ -208,4 +291,73 @@ CASES = {
     "dice_loss smooth=1": _dice(smooth=1.0, thresh=None),
     "dice_loss thresh=0.5": _dice(smooth=1e-5, thresh=0.5),
     "dice_loss smooth=1 thresh=0.3": _dice(smooth=1.0, thresh=0.3),
+    "dice": _overlap("dice", BINARY),
+    "dice squared": _overlap("dice", BINARY, squared=True, smooth=(1.0, 2.0), empty="zero", label_smoothing=0.1),
+    "dice thresh": _overlap("dice", BINARY, thresh=0.5, over="all", empty="one"),
+    "dice multiclass": _overlap(
+        "dice", _logits(IGNORED), mode="multiclass", from_logits=True, class_weight=WEIGHTS, ignore_index=1
+    ),
+    "dice one-hot ignored": _overlap("dice", {"random": MULTICLASS["one-hot"]}, mode="multiclass", ignore_index=2),
+    "dice channels_first": _overlap(
+        "dice",
+        _channels_first(MULTICLASS),
+        mode="multiclass",
+        data_format="channels_first",
+        include_background=False,
+        over="class",
+        class_weight=WEIGHTS,
+        empty="formula",
+    ),
+    "dice multilabel": _overlap(
+        "dice", LABELS, mode="multilabel", classes=(2, 0), class_weight=WEIGHTS, over="batch", empty="skip"
+    ),
+    "jaccard": _overlap("jaccard", BINARY),
+    "tversky": _overlap("tversky", LABELS, alpha=0.3, beta=0.7, mode="multilabel", empty="skip", class_weight=WEIGHTS),
+    "focal_tversky": _overlap("focal_tversky", BINARY, EDGES, gamma=0.75),
+    "focal_tversky gamma=2": _overlap("focal_tversky", BINARY, gamma=2.0, empty="formula", smooth=1.0),
+    "log_cosh_dice": _overlap("log_cosh_dice", BINARY),
+    "generalized_dice": _overlap("generalized_dice", MULTICLASS, mode="multiclass"),
+    "generalized_dice simple": _overlap(
+        "generalized_dice",
+        LABELS,
+        mode="multilabel",
+        weighting="simple",
+        over="batch",
+        class_weight=WEIGHTS,
+        squared=True,
+    ),
+    "generalized_dice skip": _overlap(
+        "generalized_dice", MULTICLASS, mode="multiclass", weighting="uniform", empty="skip"
+    ),
+    "mcc": _overlap("mcc", BINARY, smooth=1.0),
+    "mcc smooth=0": _overlap("mcc", LABELS, {"soft labels"}, mode="multilabel", smooth=0, over="class"),
+    "cross_entropy": _overlap(
+        "cross_entropy", _logits(IGNORED), mode="multiclass", from_logits=True, class_weight=WEIGHTS, ignore_index=0
+    ),
+    "cross_entropy multilabel": _overlap(
+        "cross_entropy", LABELS, mode="multilabel", class_weight=WEIGHTS, label_smoothing=0.2, over="batch"
+    ),
+    "focal": _overlap("focal", BINARY, EDGES, gamma=2.0),
+    "focal gamma=0.5": _overlap("focal", {"random": (HARD, LOGITS)}, gamma=0.5, from_logits=True),
+    "dice_cross_entropy": _overlap(
+        "dice_cross_entropy", MULTICLASS, mode="multiclass", pixel_weight=0.5, label_smoothing=0.1
+    ),
+    "dice_focal": _overlap("dice_focal", BINARY, EDGES, dice_weight=2.0),
+    "combined": replace(
+        _overlap("dice_focal", BINARY, EDGES, pixel_weight=0.5),
+        loss=partial(
+            multiloss.CombinedLoss, [multiloss.DiceLoss(), multiloss.FocalLoss()], [1.0, 0.5], reduction="sum"
+        ),
+    ),
+    "unified_focal": _overlap("unified_focal", BINARY, EDGES),
+    "unified_focal symmetric": _overlap(
+        "unified_focal", MULTICLASS, mode="multiclass", symmetric=True, gamma=0.3, delta=0.7, weight=0.4, over="batch"
+    ),
+    "lovasz": _overlap("lovasz", BINARY, {"soft labels", *EDGES}),
+    "lovasz hinge": _overlap("lovasz", {"random": (HARD, LOGITS)}, mode="multilabel", hinge=True, from_logits=True),
+    "lovasz multiclass": _overlap(
+        "lovasz", SINGLE, mode="multiclass", over="batch", empty="skip", class_weight=WEIGHTS
+    ),
+    "cldice": _overlap("cldice", TUBES, iterations=2),
+    "cldice 3-D": _overlap("cldice", TUBES_3D, iterations=1, mode="multilabel", smooth=1.0),
 }

@@ -1,16 +1,96 @@
-"""The Dice coefficient of a whole batch, and the loss factory `dice_loss(smooth, thresh)` for `compile(loss=...)`."""
+"""Dice loss: of samples (`dice`, `DiceLoss`), and of a whole batch (`dice_coef`, `dice_loss(smooth, thresh)`)."""
 
-from collections.abc import Sequence
 from typing import Any, final
 
 import keras
-from keras import ops
 
 from multiloss import checks
 from multiloss.checks import Tensor
-from multiloss.losses import Loss, keras_mask
+from multiloss.losses import Loss
+from multiloss.overlap import engine
+from multiloss.overlap.base import OverlapLoss
+from multiloss.overlap.options import OverlapOptions
 
-__all__ = ["dice_coef", "dice_loss"]
+__all__ = ["DiceLoss", "dice", "dice_coef", "dice_loss"]
+
+
+def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Tensor:
+    """Dice loss of each sample, in the mean over its classes.
+
+        1 - (2 tp + smooth) / (2 tp + fp + fn + smooth),   tp = sum(t p), fp = sum((1 - t) p), fn = sum(t (1 - p))
+
+    with sums over pixels, and sizes in squares for `squared`. Dice 1945, "Measures of the Amount of Ecologic
+    Association Between Species"; as a loss, Milletari et al. 2016, arXiv:1606.04797.
+
+    Args:
+        y_true: truth, in the shape that `mode` says: 0 and 1, soft labels in [0, 1], or class indices.
+        y_pred: predictions `[B, ...]`, or `[B, ..., C]` if `mode` is not "binary": probabilities, or logits for
+            `from_logits`. Half precision is computed in float32.
+        mask: None, or which pixels count, and how much: numbers >= 0 `[B, ...]` without classes, of each pixel or of
+            leading axes only, or `[B, ..., 1]` or `[B, ..., C]`.
+        **options: what `OverlapOptions` lists, all of it.
+
+    Returns:
+        `[B]`, or a scalar for `over="batch"` and `over="all"`; float32, or float64 if `y_pred` is and the backend has
+        it. In [0, 1] for predictions in [0, 1]. A ratio without truth is what `empty` says; one without truth,
+        prediction and smooth is 0, and so is a sample without pixels.
+
+    Raises:
+        TypeError: if an argument is unknown, or not of the kind that it must be.
+        ValueError: if shapes do not fit (nothing is broadcast), or an option is out of range.
+
+    Soft labels: with plain sums the loss is not least at `p = t` but where p is 1 for t > 1/2; with `squared=True` it
+    is least, and 0, at `p = t`.
+
+    Cost: linear in the number of pixels, in time and in memory.
+
+    Example:
+        >>> import numpy as np
+        >>> from multiloss import dice
+        >>> truth = np.array([[1, 1, 0, 0], [0, 0, 0, 0]])
+        >>> soft = np.array([[0.9, 0.4, 0.2, 0.1], [0.0, 0.0, 0.0, 0.4]])
+        >>> [round(float(row), 4) for row in dice(truth, soft)]  # 1 - 2 * 1.3 / (2 + 1.6), and the mean of the second
+        [0.2778, 0.1]
+    """
+    chosen = OverlapOptions.of("dice", options)
+    m = engine.masks(y_true, y_pred, mask, chosen)
+    c = engine.counts(m, chosen)
+    return engine.mean(engine.tversky_loss(c, 0.5, 0.5, chosen), c, m, chosen)
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class DiceLoss(OverlapLoss):
+    """`dice` as a Keras loss, for `compile(loss=...)`. Labels are left as they come, integers exact.
+
+    A `sample_weight` (or Keras mask) of one number a sample weights the losses of samples. One that has axes of pixels
+    weights pixels in the sums, as `mask` does in `dice`; so does any if `over` is "batch" or "all".
+
+    Args:
+        reduction: as in `keras.losses.Loss`; the default is the mean over samples.
+        name: name of the loss.
+        dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
+        **options: as in `dice`.
+
+    Raises:
+        TypeError, ValueError: as `dice`, in the constructor for its options and at a call for the data.
+
+    Example:
+        >>> import numpy as np
+        >>> from multiloss import DiceLoss
+        >>> loss = DiceLoss(mode="multiclass", from_logits=True, include_background=False)
+        >>> logits = np.array([[[5.0, -5.0], [-5.0, 5.0], [5.0, -5.0]]])
+        >>> round(float(loss([[0, 1, 1]], logits)), 4)
+        0.3333
+    """
+
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str = "dice", dtype: Any = None, **options: Any
+    ):
+        super().__init__(dice, {}, options, (), reduction, name, dtype)
+
+
+# --- of a whole batch ------------------------------------------------------------------------------------------------
 
 
 def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | None = None) -> Tensor:
@@ -48,10 +128,11 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
         >>> round(float(dice_coef(truth, soft, thresh=0.5)), 4)  # 2 * 1 / (2 + 1)
         0.6667
 
-    Source: Dice 1945, "Measures of the Amount of Ecologic Association Between Species". `keras.losses.Dice` is 1
-    minus this, with `smooth` in the denominator only, so that it calls two empty masks a total miss.
+    Source: Dice 1945, as in `dice`. `keras.losses.Dice` is 1 minus this, with `smooth` in the denominator only, so that
+        it
+    calls two empty masks a total miss.
     """
-    return _dice(y_true, y_pred, _smooth(smooth), _thresh(thresh))
+    return 1 - dice(y_true, y_pred, **_of_the_whole_batch(smooth, thresh))
 
 
 # For models saved with `metrics=[dice_coef]`. Not as a decorator: Keras has no types, and would hide those above.
@@ -98,53 +179,21 @@ def dice_loss(
 @keras.saving.register_keras_serializable(package="multiloss", name="dice_loss")
 class _BatchDiceLoss(Loss):
     def __init__(self, smooth: float = 1e-5, thresh: float | None = None, name: str | None = None, dtype: Any = None):
-        self.smooth, self.thresh = _smooth(smooth), _thresh(thresh)
+        self._options = _of_the_whole_batch(smooth, thresh)
+        self.smooth, self.thresh = self._options["smooth"], self._options["thresh"]
         told = f"dice_loss_smooth_{self.smooth:g}" + ("" if self.thresh is None else f"_thresh_{self.thresh:g}")
         super().__init__(reduction=None, name=told if name is None else name, dtype=dtype)
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
-        weights = [("sample_weight", sample_weight), ("mask", keras_mask(y_pred))]
-        dtype = checks.at_least_float32(self.dtype)
-        return -_dice(y_true, y_pred, self.smooth, self.thresh, [w for w in weights if w[1] is not None], dtype)
+    def _goes_inside(self, weight: Tensor) -> bool:
+        return True
+
+    def _values(self, y_true: Any, y_pred: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        return dice(y_true, y_pred, mask=weights, **self._options) - 1
 
     def get_config(self) -> dict[str, Any]:
         return {"smooth": self.smooth, "thresh": self.thresh, "name": self.name, "dtype": self.dtype}
 
 
-def _dice(
-    y_true: Any,
-    y_pred: Any,
-    smooth: float,
-    thresh: float | None,
-    weights: Sequence[tuple[str, Any]] = (),
-    dtype: str | None = None,
-) -> Tensor:
-    p = checks.floats("y_pred", y_pred)
-    p = p if dtype is None else ops.cast(p, dtype)
-    t = ops.cast(checks.numeric("y_true", y_true), p.dtype)
-    zeros = checks.same_shape("y_true", t, "y_pred", p)
-    if thresh is not None:
-        # Added last, the difference is exactly 0 (or NaN) in the value and 1 in the slope.
-        p = ops.cast(p > thresh, p.dtype) + (p - ops.stop_gradient(p))
-
-    rank = len(p.shape)
-    factors = [ops.cast(checks.weights(name, weight, p, axes=rank), p.dtype) for name, weight in weights]
-    factors = [ops.reshape(w, (*ops.shape(w), *[1] * (rank - len(w.shape)))) for w in factors]
-
-    def total(x: Tensor) -> Tensor:
-        for factor in factors:
-            x = x * factor
-        return ops.sum(x)
-
-    numerator = 2 * total(t * p) + smooth + sum(ops.cast(zero, p.dtype) for zero in zeros)
-    denominator = total(t) + total(p) + smooth
-    empty, one = ops.equal(denominator, 0), ops.ones_like(denominator)
-    return ops.where(empty, one, numerator / ops.where(empty, one, denominator))
-
-
-def _smooth(value: float) -> float:
-    return checks.non_negative("smooth", value)
-
-
-def _thresh(value: float | None) -> float | None:
-    return None if value is None else checks.number("thresh", value, "None or a number in (0, 1)", lambda x: 0 < x < 1)
+def _of_the_whole_batch(smooth: float, thresh: float | None) -> dict[str, Any]:
+    smooth = checks.non_negative("smooth", smooth)
+    return {"over": "all", "empty": "formula", "smooth": smooth, "thresh": checks.threshold(thresh)}

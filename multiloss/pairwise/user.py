@@ -45,8 +45,8 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
     mode (`jax.jvp` and `torch.func` are refused).
 
     Exactness, in float32: distances are rounded by about 1e-7 of themselves and 1e-7 of the largest entry of the
-    (centred) batch, with no epsilon. Rows are within 1e-6 of the sum of their distances, the gradient within 1e-5 of its
-    largest entry, and 1e-3 where users are drawn together to clusters 1e-4 wide; up to 1e-2 if pairs are 1e-5 of
+    (centred) batch, with no epsilon. Rows are within 1e-6 of the sum of their distances, the gradient within 1e-5 of
+    its largest entry, and 1e-3 where users are drawn together to clusters 1e-4 wide; up to 1e-2 if pairs are 1e-5 of
     the largest entry apart and few others are near, or if some points lie a thousand times further out than the rest.
     Pairs closer than about 1e-6 of the largest entry may count as coinciding. The engine's notes say how, and why
     accelerators that round the inputs of matrix products, and torch's autocast, change none of it.

@@ -92,9 +92,9 @@ def test_loss_and_weights(case, batch):
     y, x = case.batches[batch]
     ones = np.ones(len(x), int)
     tolerance = VALUE * max(1e-30, np.sum(case.scale(y, x)))
-    assert abs(float(case.loss()(y, x)) - case.total(y, x, ones)) <= tolerance
+    assert abs(float(case.loss()(y, x)) - case.total(case.oracle, y, x, ones)) <= tolerance
     for weights in (np.arange(len(x)) % 3, 0 * ones):
-        expected = case.total(y, x, weights)
+        expected = case.total(case.oracle, y, x, weights)
         for shape in [(-1,), (-1, 1)][: x.ndim]:
             value = case.loss()(y, x, weights.astype(np.float32).reshape(shape))
             assert value.shape == ()
@@ -115,8 +115,8 @@ def test_mask_is_a_weight_of_zero(case):
     weights = np.arange(len(x)) + 1
     masked = Mask()(x)
     tolerance = 10 * VALUE * np.sum(case.scale(y, x))  # weights up to 9
-    assert abs(float(case.loss()(y, masked)) - case.total(y, x, kept)) <= tolerance
-    assert abs(float(case.loss()(y, masked, weights)) - case.total(y, x, kept * weights)) <= tolerance
+    assert abs(float(case.loss()(y, masked)) - case.total(case.oracle, y, x, kept)) <= tolerance
+    assert abs(float(case.loss()(y, masked, weights)) - case.total(case.oracle, y, x, kept * weights)) <= tolerance
 
 
 @EACH_CASE
@@ -160,16 +160,12 @@ def test_one_step_of_fit_is_the_step_of_the_oracle(case, batch, weighted):
     history = model.fit(x, y, sample_weight=weights.astype(np.float32), batch_size=len(x), verbose=0)
 
     prediction = (x @ start).astype(np.float64)
-    expected = case.total(y, prediction.astype(np.float32), weights)
+    expected = case.total(case.oracle, y, prediction.astype(np.float32), weights)
     tolerance = VALUE * np.sum(case.scale(y, x)) * weights.max()
     assert abs(history.history["loss"][0] - expected) <= tolerance
 
     oracle, point = case.tangent(case.oracle, prediction.astype(np.float32))
-    if np.ndim(case.oracle(y, x)):  # values [B]: weights are the upstream gradient
-        slope = gradient_of(oracle, y, point, upstream=weights)
-    else:  # one number, -dice: its weights repeat samples, so that a sample's gradient is spread over its copies
-        copies = gradient_of(oracle, np.repeat(y, weights, axis=0), np.repeat(point, weights, axis=0))
-        slope = -np.add.reduceat(copies, np.cumsum(weights) - weights, axis=0)
+    slope = gradient_of(lambda y, x: case.total(oracle, y, x, weights), y, point)
     step = rate * np.einsum("ni,nj->ij", x.reshape(-1, x.shape[-1]), slope.reshape(-1, x.shape[-1]))
     (moved,) = dense.get_weights()
     # A weight near 1 is stored to 6e-8; the step itself to GRADIENT.

@@ -1,0 +1,294 @@
+"""What every overlap loss is made of: true positives, false positives and false negatives, and means over classes.
+
+`masks` brings truth and predictions of any mode into one form; `counts` adds them up over the pixels of each ratio;
+`tversky_loss` is the ratio that most of the family shares; `mean` makes values of samples out of those of classes.
+Everything is computed in float32 or better, whatever the inputs are.
+"""
+
+import functools
+import operator
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import keras
+from keras import backend, ops
+
+from multiloss import checks
+from multiloss.checks import Tensor
+from multiloss.overlap.options import OverlapOptions
+
+_BLOCKS = 512
+
+
+class Masks(NamedTuple):
+    """Truth and predictions, classes last; in binary mode there is one class."""
+
+    t: Tensor  # [B, ..., C], after label smoothing
+    p: Tensor  # [B, ..., C], probabilities
+    logits: Tensor | None  # [B, ..., C], where predictions are logits
+    weight: Tensor | None  # [B, ..., 1 or C], of each pixel, axes of pixels may be 1; None if all are 1
+    raw: Tensor  # t before label smoothing
+
+
+class Counts(NamedTuple):
+    """Sums over the pixels of each ratio: `[R, C]`, for R = B or 1 and C the classes that count, or 1."""
+
+    tp: Tensor
+    fp: Tensor
+    fn: Tensor
+    pixels: Tensor
+    absent: Tensor  # bool: no truth
+
+
+# --- truth, predictions and masks in one form ------------------------------------------------------------------------
+
+
+def masks(y_true: Any, y_pred: Any, mask: Any, options: OverlapOptions) -> Masks:
+    """Check truth, predictions and masks, and bring them into one form.
+
+    `mask` is None, one mask, or a dict of masks by their names.
+    """
+    x, truth = checks.floats("y_pred", y_pred), checks.numeric("y_true", y_true)
+    first = False
+    if options.mode != "binary":
+        if len(x.shape) < 2:
+            raise ValueError(f"`y_pred` must have shape [B, ..., C] in {options.mode} mode. Received: {tuple(x.shape)}")
+        first = (options.data_format or keras.config.image_data_format()) == "channels_first"
+        truth = ops.moveaxis(truth, 1, -1) if first and len(truth.shape) == len(x.shape) else truth
+        x = ops.moveaxis(x, 1, -1) if first else x
+        _check_classes(x, options)
+    weights = [_weight(name, given, x, options, first) for name, given in _named(mask).items()]
+    labels, ignored, zeros = _labels(truth, x, options)
+    if ignored is not None:
+        weights.append(ops.cast(ops.logical_not(ignored), x.dtype))
+    t = ops.cast(labels, x.dtype)
+    t = sum((ops.cast(zero, x.dtype) for zero in zeros), start=t)
+    if options.mode == "binary":
+        t, x, weights = t[..., None], x[..., None], [weight[..., None] for weight in weights]
+
+    raw, smoothing = t, options.label_smoothing
+    if smoothing:
+        t = t * (1 - smoothing) + smoothing / (x.shape[-1] if options.mode == "multiclass" else 2)
+    weight = functools.reduce(operator.mul, weights) if weights else None
+    if not options.from_logits:
+        return Masks(t, x, None, weight, raw)
+    p = ops.softmax(x, axis=-1) if options.mode == "multiclass" else ops.sigmoid(x)
+    return Masks(t, p, x, weight, raw)
+
+
+def _named(mask: Any) -> dict[str, Any]:
+    if mask is None:
+        return {}
+    return mask if isinstance(mask, dict) else {"mask": mask}
+
+
+def _check_classes(x: Tensor, options: OverlapOptions) -> None:
+    classes, least = x.shape[-1], 2 if options.mode == "multiclass" else 1
+    if classes is None or classes < least:
+        raise ValueError(
+            f"`y_pred` must have a class axis of known size >= {least} in {options.mode} mode, by `data_format`. "
+            f"Received size: {classes}"
+        )
+    if options.classes is not None and max(options.classes) >= classes:
+        raise ValueError(f"`classes` must be less than the {classes} classes of `y_pred`. Received: {options.classes}")
+    if classes == 1 and not options.include_background:
+        raise ValueError("`include_background=False` leaves no class. Expected 2 or more in `y_pred`. Received: 1")
+    if options.class_weight is not None and len(options.class_weight) != classes:
+        raise ValueError(
+            f"`class_weight` must have one number for each of the {classes} classes of `y_pred`. "
+            f"Received: {len(options.class_weight)}"
+        )
+    if options.class_weight is not None and not sum(options.class_weight[c] for c in counted(classes, options)):
+        raise ValueError(
+            f"`class_weight` must have one number > 0 among the classes that count. Received: {options.class_weight}"
+        )
+
+
+def _weight(name: str, given: Any, x: Tensor, options: OverlapOptions, first: bool) -> Tensor:
+    """Weights that fit `x`, of all its axes: given for the leading axes, for pixels, or for pixels and classes."""
+    rank = len(x.shape)
+    given = checks.floats(name, given)
+    if options.mode != "binary":
+        if len(given.shape) == rank:
+            given = ops.moveaxis(given, 1, -1) if first else given
+        else:
+            x = x[..., 0]
+    weight = ops.cast(checks.weights(name, given, x, axes=len(x.shape)), x.dtype)
+    return ops.reshape(weight, (*ops.shape(weight), *[1] * (rank - len(weight.shape))))
+
+
+def _labels(truth: Tensor, x: Tensor, options: OverlapOptions) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Truth in the shape of `x`, which pixels are to be ignored, and zeros that raise if sizes do not fit."""
+    dtype = backend.standardize_dtype(truth.dtype)
+    whole = "int" in dtype or dtype == "bool"
+    ignore = options.ignore_index
+    if ignore is not None and not whole:
+        raise ValueError(
+            "`ignore_index` needs `y_true` of integers or booleans: floats may be soft labels, for which there is "
+            f"`mask`. Received dtype: {dtype}"
+        )
+    indices = options.mode == "multiclass" and (
+        len(truth.shape) == len(x.shape) - 1 or (len(truth.shape) == len(x.shape) and truth.shape[-1] == 1)
+    )
+    if indices:
+        if not whole:
+            raise TypeError(f"`y_true` must be integers where it has no class axis. Received dtype: {dtype}")
+        truth = ops.cast(truth if len(truth.shape) == len(x.shape) else truth[..., None], "int32")
+        zeros = checks.same_shape("y_true", truth, "y_pred", x[..., :1])
+        return (
+            ops.equal(truth, ops.arange(x.shape[-1], dtype="int32")),
+            None if ignore is None else ops.equal(truth, ignore),
+            zeros,
+        )
+    zeros = checks.same_shape("y_true", truth, "y_pred", x)
+    if ignore is None:
+        return truth, None, zeros
+    if options.mode != "multiclass":
+        ignored = ops.equal(ops.cast(truth, "int32"), ignore)
+        return ops.where(ignored, ops.zeros_like(truth), truth), ignored, zeros
+    if not 0 <= ignore < x.shape[-1]:
+        raise ValueError(
+            f"`ignore_index` must be one of the {x.shape[-1]} classes of one-hot `y_true`. Received: {ignore}"
+        )
+    return truth, ops.not_equal(truth[..., ignore : ignore + 1], 0), zeros
+
+
+# --- sums over pixels ------------------------------------------------------------------------------------------------
+
+
+def counts(m: Masks, options: OverlapOptions) -> Counts:
+    """Add up true positives, false positives, false negatives and pixels."""
+    p = thresholded(m.p, options.thresh)
+    power = ops.square if options.squared else (lambda x: x)
+    tp, truth = total(m.t * p, m, options), total(power(m.t), m, options)
+    present = truth if m.raw is m.t else total(m.raw, m, options)
+    return Counts(tp, total(power(p), m, options) - tp, truth - tp, pixels(m, options), ops.equal(present, 0))
+
+
+def thresholded(p: Tensor, thresh: float | None) -> Tensor:
+    """Return `p > thresh` as numbers, with the gradient of `p`."""
+    if thresh is None:
+        return p
+    # Added last, the difference is exactly 0 (or NaN) in the value and 1 in the slope.
+    return ops.cast(p > thresh, p.dtype) + (p - ops.stop_gradient(p))
+
+
+def total(x: Tensor, m: Masks, options: OverlapOptions) -> Tensor:
+    """Sum `[B, ..., C]` over the pixels of each ratio."""
+    x = x if m.weight is None else x * m.weight
+    return _ratios(_sum(x), options)
+
+
+def pixels(m: Masks, options: OverlapOptions) -> Tensor:
+    """How many pixels each ratio has, by their weights."""
+    if m.weight is not None:
+        return total(ops.ones_like(m.p), m, options)
+    shape = ops.shape(m.p)
+    each = ops.cast(functools.reduce(operator.mul, shape[1:-1], 1), m.p.dtype)
+    return _ratios(ops.ones((shape[0], shape[-1]), dtype=m.p.dtype) * each, options)
+
+
+def _ratios(sums: Tensor, options: OverlapOptions) -> Tensor:
+    """Sums of samples and classes `[B, C]` -> those of each ratio."""
+    classes = sums.shape[1]
+    indices = counted(classes, options)
+    if len(indices) < classes:
+        sums = ops.take(sums, indices, axis=1)
+    if options.over in ("class", "all"):
+        sums = ops.sum(sums * _class_weights(sums, indices, options), axis=1, keepdims=True)
+    return ops.sum(sums, axis=0, keepdims=True) if options.whole_batch else sums
+
+
+def columns(x: Tensor, options: OverlapOptions) -> Tensor:
+    """`[B, ..., C]` -> the pixels of each ratio, `[R, N, C]`, unweighted."""
+    indices = counted(x.shape[-1], options)
+    x = x if len(indices) == x.shape[-1] else ops.take(x, indices, axis=-1)
+    shape, merged = ops.shape(x), options.over in ("class", "all")
+    size = functools.reduce(operator.mul, shape[1:-1], len(indices) if merged else 1)
+    batch, size = (1, shape[0] * size) if options.whole_batch else (shape[0], size)
+    return ops.reshape(x, (batch, size, 1 if merged else len(indices)))
+
+
+def counted(classes: int, options: OverlapOptions) -> list[int]:
+    """Return the indices of the classes that count."""
+    if options.classes is not None:
+        return list(options.classes)
+    return list(range(0 if options.include_background else 1, classes))
+
+
+def class_weights(m: Masks, options: OverlapOptions) -> Tensor:
+    """Return the weights `[C]` of the classes that count."""
+    return _class_weights(m.p, counted(m.p.shape[-1], options), options)
+
+
+def _class_weights(like: Tensor, indices: Sequence[int], options: OverlapOptions) -> Tensor:
+    weights = [1.0] * len(indices) if options.class_weight is None else [options.class_weight[c] for c in indices]
+    return ops.cast(ops.convert_to_tensor(weights), like.dtype)
+
+
+def _sum(x: Tensor) -> Tensor:
+    """Sum over all axes but the first and the last: `[B, ..., C]` -> `[B, C]`.
+
+    In blocks: XLA on a CPU adds floats one by one, which in float32 is off by up to 5e-4 after some million, and it
+    is slow at a sum in the middle. torch adds in a cascade, and is slow in blocks.
+    """
+    batch, classes = ops.shape(x)[0], x.shape[-1]
+    size = functools.reduce(operator.mul, ops.shape(x)[1:-1], 1)
+    if backend.backend() == "torch" or (isinstance(size, int) and size < 2 * _BLOCKS):
+        return ops.sum(ops.reshape(x, (batch, size, classes)), axis=1)
+    rows, inner = size // _BLOCKS, size // _BLOCKS * _BLOCKS
+    if classes == 1:
+        x = ops.reshape(x, (batch, size))
+        sums = ops.sum(ops.reshape(x[:, :inner], (batch, _BLOCKS, rows)), axis=2)[..., None]
+    else:
+        x = ops.reshape(x, (batch, size, classes))
+        sums = ops.sum(ops.reshape(x[:, :inner], (batch, rows, _BLOCKS, classes)), axis=1)
+    # A factor of 1 that XLA does not see through: it would make one long sum of the two.
+    sums = ops.sum(sums * (1 + 0 * ops.stop_gradient(sums[:, :1])), axis=1)
+    if isinstance(size, int) and inner == size:
+        return sums
+    return sums + ops.reshape(ops.sum(x[:, inner:], axis=1), (batch, classes))
+
+
+# --- ratios, and their means -----------------------------------------------------------------------------------------
+
+
+def tversky_loss(c: Counts, alpha: float, beta: float, options: OverlapOptions) -> Tensor:
+    """`1 - (tp + s / 2) / (tp + alpha fp + beta fn + s / 2)` of each ratio, or by `empty` where it has no truth."""
+    above, below = (part / 2 for part in options.smoothing)
+    wrong = alpha * c.fp + beta * c.fn + (below - above)
+    return where_empty(ratio(wrong, c.tp + alpha * c.fp + beta * c.fn + below), c, options)
+
+
+def where_empty(losses: Tensor, c: Counts, options: OverlapOptions) -> Tensor:
+    """Losses of ratios, replaced by what `empty` says where there is no truth."""
+    if options.empty == "formula":
+        return losses
+    if options.empty == "penalize":
+        return ops.where(c.absent, ratio(c.tp + c.fp, c.pixels), losses)
+    return ops.where(c.absent, ops.full_like(losses, 1.0 if options.empty == "zero" else 0.0), losses)
+
+
+def mean(losses: Tensor, c: Counts, m: Masks, options: OverlapOptions) -> Tensor:
+    """Mean over the classes of each ratio, weighted: `[R, C]` -> `[B]`, or a scalar if it is of the whole batch."""
+    weights = ops.ones_like(losses)
+    if losses.shape[1] > 1:
+        weights = weights * class_weights(m, options)
+    if options.empty == "skip":
+        weights = ops.where(c.absent, ops.zeros_like(weights), weights)
+    losses = ratio(ops.sum(losses * weights, axis=1), ops.sum(weights, axis=1))
+    return losses[0] if options.whole_batch else losses
+
+
+def ratio(above: Tensor, below: Tensor) -> Tensor:
+    """Divide, and return 0, with a gradient of 0, where the denominator is 0."""
+    empty = ops.equal(below, 0)
+    return ops.where(empty, ops.zeros_like(above), above / ops.where(empty, ops.ones_like(below), below))
+
+
+def power(x: Tensor, exponent: float) -> Tensor:
+    """`x ** exponent` for x >= 0, with a gradient of 0 at 0, where it may be infinite."""
+    if exponent == 1:
+        return x
+    positive = x > 0
+    return ops.where(positive, ops.where(positive, x, ops.ones_like(x)) ** exponent, ops.zeros_like(x))

@@ -1,0 +1,159 @@
+"""Dice coefficient and Jaccard index of all that was seen, for `compile(metrics=...)`."""
+
+import dataclasses
+from typing import Any, final
+
+import keras
+from keras import ops
+
+from multiloss.checks import Tensor
+from multiloss.overlap import engine
+from multiloss.overlap.options import OverlapOptions
+
+__all__ = ["DiceCoefficient", "JaccardIndex"]
+
+_WITHOUT = ("over", "smooth", "squared", "empty", "label_smoothing")
+_AVERAGES = ("macro", None)
+
+
+class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no types
+    """An index of true positives, false positives and false negatives, added up from batch to batch."""
+
+    # Weight of the wrong ones beside that of the true positives.
+    _wrong: float
+
+    def __init__(self, thresh: float | None, average: str | None, name: str, dtype: Any, options: dict[str, Any]):
+        super().__init__(name=name, dtype=dtype)
+        if average not in _AVERAGES:
+            raise ValueError(f"`average` must be 'macro' or None. Received: {average!r}")
+        given = {**options, "thresh": thresh}
+        self.options = OverlapOptions.of(type(self).__name__, given, _WITHOUT)
+        self.average = average
+        self._counts: Any = None
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add the counts of a batch. A `sample_weight` weights samples, or pixels, as `mask` does in `dice`."""
+        whole = dataclasses.replace(self.options, over="batch", class_weight=None)
+        m = engine.masks(y_true, y_pred, sample_weight, whole)
+        c = engine.counts(m, whole)
+        counts = ops.cast(ops.concatenate([c.tp, c.fp, c.fn], axis=0), "float32")
+        if self._counts is None:
+            shape = tuple(counts.shape)
+            self._counts = self.add_variable(shape, initializer="zeros", dtype="float32", name="counts")
+            self._lost = self.add_variable(shape, initializer="zeros", dtype="float32", name="lost")
+        # Compensated (Kahan): from 2^24 pixels on, float32 would lose single ones.
+        counts = counts - self._lost
+        total = self._counts + counts
+        self._lost.assign((total - self._counts) - counts)
+        self._counts.assign(total)
+
+    def result(self) -> Tensor:
+        """Return the index of everything added: a scalar, or `[C]` for `average=None`."""
+        if self._counts is None:
+            return ops.zeros(())
+        tp, fp, fn = (self._counts[row] - self._lost[row] for row in range(3))
+        wrong = self._wrong * (fp + fn)
+        seen = tp + wrong > 0
+        index = 1 - engine.ratio(wrong, tp + wrong)
+        if self.average is None:
+            return ops.where(seen, index, ops.full_like(index, float("nan")))
+        weights = ops.cast(seen, index.dtype)
+        if self.options.class_weight is not None:
+            indices = engine.counted(len(self.options.class_weight), self.options)
+            weights = weights * ops.convert_to_tensor([self.options.class_weight[c] for c in indices])
+        return 1 - engine.ratio(ops.sum(weights * (1 - index)), ops.sum(weights))
+
+    def reset_state(self) -> None:
+        """Forget what was added."""
+        if self._counts is not None:
+            for variable in (self._counts, self._lost):
+                variable.assign(ops.zeros_like(variable))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor."""
+        names = [field.name for field in dataclasses.fields(OverlapOptions) if field.name not in _WITHOUT]
+        options = {option: getattr(self.options, option) for option in names}
+        return {**super().get_config(), "average": self.average, **options}
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class DiceCoefficient(_StreamingIndex):
+    """Dice coefficient of everything seen, from counts added up over batches, of whatever sizes.
+
+        2 tp / (2 tp + fp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
+
+    Unlike the mean of the coefficients of batches, which is what Keras makes of a function as a metric, it does not
+    depend on how the data are divided into batches. 1 if nothing was seen in truth or prediction, 0 before any update.
+
+    Args:
+        thresh: a number in (0, 1) above which a prediction counts as 1, or None to count predictions as they are.
+        average: "macro" for the mean over classes, weighted by `class_weight`, or None for each class, `[C]`, NaN for
+            those not seen.
+        name: name of the metric.
+        dtype: dtype of the result; counts are kept in float32, exact to 2^47 pixels.
+        **options: what `OverlapOptions` lists, but for `over`, `smooth`, `squared`, `empty` and `label_smoothing`.
+
+    Raises:
+        TypeError, ValueError: as `dice`.
+
+    Example:
+        >>> from multiloss import DiceCoefficient
+        >>> metric = DiceCoefficient(thresh=0.5)
+        >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])  # tp 1, fn 1
+        >>> metric.update_state([[0, 0], [1, 0]], [[0.9, 0.4], [0.6, 0.1]])  # tp 1, fp 1
+        >>> round(float(metric.result()), 4)  # 4 / 6
+        0.6667
+    """
+
+    _wrong = 0.5
+
+    def __init__(
+        self,
+        thresh: float | None = 0.5,
+        average: str | None = "macro",
+        name: str = "dice_coefficient",
+        dtype: Any = None,
+        **options: Any,
+    ):
+        super().__init__(thresh, average, name, dtype, options)
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class JaccardIndex(_StreamingIndex):
+    """Jaccard index (intersection over union) of everything seen, from counts added up over batches.
+
+        tp / (tp + fp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
+
+    Else as `DiceCoefficient`.
+
+    Args:
+        thresh: as in `DiceCoefficient`.
+        average: as in `DiceCoefficient`.
+        name: as in `DiceCoefficient`.
+        dtype: as in `DiceCoefficient`.
+        **options: as in `DiceCoefficient`.
+
+    Raises:
+        TypeError, ValueError: as `DiceCoefficient`.
+
+    Example:
+        >>> from multiloss import JaccardIndex
+        >>> metric = JaccardIndex(mode="multiclass", average=None, thresh=None)
+        >>> metric.update_state([[0, 1, 1]], [[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
+        >>> [float(index) for index in metric.result()]
+        [0.5, 0.5]
+    """
+
+    _wrong = 1.0
+
+    def __init__(
+        self,
+        thresh: float | None = 0.5,
+        average: str | None = "macro",
+        name: str = "jaccard_index",
+        dtype: Any = None,
+        **options: Any,
+    ):
+        super().__init__(thresh, average, name, dtype, options)

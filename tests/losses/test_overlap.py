@@ -1,0 +1,459 @@
+"""The overlap family beyond the table: masks, identities, empty truth, precision, messages, and the metrics."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from cases import CASES, CLASSES, HARD, LOGITS, ONE_HOT, PARTS, SOFT
+from frameworks import MODES, evaluate
+from keras import ops
+
+import multiloss
+from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, dice, jaccard, oracles, tversky
+
+NAMES = [
+    "cross_entropy",
+    "dice",
+    "dice_cross_entropy",
+    "dice_focal",
+    "focal",
+    "focal_tversky",
+    "generalized_dice",
+    "jaccard",
+    "log_cosh_dice",
+    "lovasz",
+    "mcc",
+    "tversky",
+    "unified_focal",
+]
+EACH = pytest.mark.parametrize("name", NAMES)
+# float32 rounds to 6e-8; losses of some dozen pixels are of order 1.
+CLOSE = {"rtol": 0, "atol": 2e-6}
+
+
+def values(name, y, x, **arguments):
+    return ops.convert_to_numpy(getattr(multiloss, name)(y, x, **arguments))
+
+
+# --- masks and weights -----------------------------------------------------------------------------------------------
+
+rng = np.random.default_rng(4)
+PIXELS = rng.uniform(0, 2, (3, 5)).astype(np.float32) * (rng.uniform(0, 1, (3, 5)) > 0.3)
+MASKS = {
+    "[B]": PIXELS[:, 0],
+    "[B, N]": PIXELS,
+    "[B, N] of bool": PIXELS > 0,
+    "[B, N, 1]": PIXELS[..., None],
+    "[B, N, C]": PIXELS[..., None] * np.array([1, 0, 2], np.float32),
+}
+
+
+@EACH
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("over", ["sample", "batch"])
+def test_masks_weight_pixels(name, mask, over):
+    options = {"mode": "multiclass", "mask": MASKS[mask], "over": over}
+    expected = getattr(oracles, name)(CLASSES, PARTS, **options)
+    np.testing.assert_allclose(values(name, CLASSES, PARTS, **options), expected, **CLOSE)
+
+
+@EACH
+def test_pixels_of_weight_0_are_as_good_as_absent(name):
+    options = {"mode": "multiclass"}
+    padded, more = np.pad(CLASSES, [[0, 0], [0, 4]], constant_values=1), np.pad(PARTS, [[0, 0], [0, 4], [0, 0]])
+    mask = np.arange(9) < 5
+    expected = values(name, CLASSES, PARTS, **options)
+    for given in (np.tile(mask, (3, 1)), np.tile(mask, (3, 1)).astype(np.float16)):
+        np.testing.assert_allclose(values(name, padded, more, mask=given, **options), expected, **CLOSE)
+    marked = np.where(mask, padded, 255)
+    np.testing.assert_allclose(values(name, marked, more, ignore_index=255, **options), expected, **CLOSE)
+    wanted = np.where(mask[:, None], np.eye(3, dtype=int)[padded], [0, 0, 1])
+    one_hot = values(name, wanted * mask[:, None], more, mask=np.tile(mask, (3, 1)), **options)
+    np.testing.assert_allclose(one_hot, expected, **CLOSE)
+
+
+def test_weights_with_axes_of_pixels_go_into_the_sums():
+    expected = np.mean(oracles.dice(ONE_HOT, PARTS, mode="multiclass", mask=PIXELS))
+    for weights in (PIXELS, PIXELS[..., None]):
+        assert float(DiceLoss(mode="multiclass")(ONE_HOT, PARTS, weights)) == pytest.approx(
+            expected, abs=2e-6
+        )  # float32
+
+
+def test_a_keras_mask_of_pixels_goes_into_the_sums():
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.convert_to_tensor(PIXELS > 0)
+
+    expected = oracles.dice(CLASSES, PARTS, mode="multiclass", mask=PIXELS > 0)
+    weights = np.array([1.0, 0.0, 3.0], np.float32)
+    loss = DiceLoss(mode="multiclass", reduction="sum")
+    assert float(loss(CLASSES, Mask()(PARTS), weights)) == pytest.approx(weights @ expected, abs=5e-6)  # float32
+
+
+@EACH
+def test_weights_pick_samples(name):
+    class_name = next(other for other in dir(multiloss) if other.lower() == name.replace("_", "") + "loss")
+    loss = getattr(multiloss, class_name)(reduction="sum")
+    first = float(loss(HARD, SOFT, np.array([1.0, 0.0, 0.0], np.float32)))
+    assert first == pytest.approx(values(name, HARD, SOFT)[0], abs=2e-6)  # float32
+    assert first != pytest.approx(float(loss(HARD, SOFT, np.array([0.0, 1.0, 0.0], np.float32))), abs=1e-4)
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"smooth": 1.0}, {"smooth": 2.0, "squared": True}, {"over": "all"}])
+def test_dice_and_jaccard_are_cases_of_tversky(options):
+    for y in (HARD, HARD * 0):
+        d, j = (ops.convert_to_numpy(loss(y, SOFT, empty="formula", **options)) for loss in (dice, jaccard))
+        np.testing.assert_allclose(ops.convert_to_numpy(tversky(y, SOFT, empty="formula", **options)), d, rtol=1e-6)
+        same = tversky(y, SOFT, alpha=1, beta=1, empty="formula", **options)
+        np.testing.assert_allclose(ops.convert_to_numpy(same), j, rtol=1e-6)  # float32
+        np.testing.assert_allclose(1 - j, (1 - d) / (2 - (1 - d)), rtol=0, atol=1e-6)  # float32
+
+
+@EACH
+def test_the_order_of_pixels_and_of_classes_does_not_matter(name):
+    weights = [0.5, 2.0, 1.0]
+    options = {"mode": "multiclass"}
+    before = values(name, CLASSES, PARTS, class_weight=weights, **options)
+    order = rng.permutation(5)
+    np.testing.assert_allclose(
+        values(name, CLASSES[:, order], PARTS[:, order], class_weight=weights, **options), before, **CLOSE
+    )
+    classes = np.array([0, 2, 1])  # class 0, the background of the unified focal loss, in its place
+    moved = values(name, classes[CLASSES], PARTS[..., classes], class_weight=[weights[c] for c in classes], **options)
+    np.testing.assert_allclose(moved, before, **CLOSE)
+
+
+def test_soft_labels_are_their_own_best_prediction_if_squared():
+    for loss in (dice, jaccard, lambda y, x, squared: tversky(y, x, alpha=2, beta=2, squared=squared)):
+        value, gradient = evaluate("eager", lambda y, x, loss=loss: loss(y, x, squared=True), SOFT, SOFT)
+        np.testing.assert_allclose(value, 0, atol=1e-6)  # float32
+        np.testing.assert_allclose(gradient, 0, atol=1e-6)
+        assert np.abs(evaluate("eager", lambda y, x, loss=loss: loss(y, x, squared=False), SOFT, SOFT)[1]).max() > 1e-3
+
+
+# --- truth that is empty ---------------------------------------------------------------------------------------------
+
+
+def test_what_empty_says_of_a_class_without_truth():
+    """Of two classes, one predicted perfectly and one absent, predicted at a quarter of its pixels."""
+    truth = np.array([[[1, 0], [1, 0], [0, 0], [0, 0]]])
+    prediction = np.array([[[1, 0], [1, 0], [0, 1], [0, 0]]], np.float32)
+    expected = {"penalize": 1 / 8, "formula": 1 / 2, "one": 0, "zero": 1 / 2, "skip": 0}
+    for empty, value in expected.items():
+        loss = dice(truth, prediction, mode="multilabel", smooth=0, empty=empty)
+        np.testing.assert_allclose(ops.convert_to_numpy(loss), [value], atol=1e-7)
+    nothing = dice(truth * 0, prediction, mode="multilabel", smooth=0, empty="skip")
+    np.testing.assert_array_equal(ops.convert_to_numpy(nothing), [0])
+
+
+@EACH
+def test_gradients_are_finite_everywhere(name):
+    ends = {"zeros": np.zeros((2, 6)), "ones": np.ones((2, 6)), "both": np.tile([0, 1], (2, 3))}
+    for truth in ends.values():
+        for prediction in ends.values():
+            for smooth in [{}] if name in ("cross_entropy", "focal", "lovasz") else [{}, {"smooth": 0}]:
+                value, gradient = evaluate(
+                    "eager",
+                    lambda y, x, smooth=smooth: getattr(multiloss, name)(y, x, **smooth),
+                    truth,
+                    prediction.astype(np.float32),
+                )
+                assert np.isfinite(value).all()
+                assert np.isfinite(gradient).all()
+
+
+def test_saturated_logits_have_finite_gradients():
+    for name in NAMES:
+        x = np.where(HARD, 1e4, -1e4).astype(np.float32) * (-1) ** np.arange(3)[:, None, None]
+        value, gradient = evaluate(
+            "eager",
+            lambda y, x, name=name: getattr(multiloss, name)(y, x, from_logits=True),
+            HARD,
+            x.astype(np.float32),
+        )
+        assert np.isfinite(value).all()
+        assert np.isfinite(gradient).all()
+
+
+# --- precision -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode in ("eager", "jit", "xla")])
+def test_masks_of_4096_in_half_precision(dtype, mode):
+    truth = np.zeros((1, 4096, 4096), bool)
+    truth[:, :2000] = True
+    half = np.where(truth, 0.9, 0.05).astype(np.float32)
+    exact = ops.convert_to_numpy(ops.cast(ops.cast(ops.convert_to_tensor(half), dtype), "float32"))[0, [0, -1], 0]
+    inside, outside = exact.astype(np.float64)
+    tp, fp = inside * 2000 * 4096, outside * 2096 * 4096
+    expected = 1 - 2 * tp / (2000 * 4096 + tp + fp)
+    value, gradient = evaluate(mode, lambda y, x: dice(y, ops.cast(x, dtype)), truth, half)
+    assert value == pytest.approx([expected], abs=1e-6)  # promised are 1e-3; the sums are float32, in blocks
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "compile"])
+@pytest.mark.parametrize("shape", [(2, 1024, 1024), (2, 1000, 999), (1, 1024, 1024, 3)])
+def test_long_sums_are_exact(mode, shape):
+    """XLA on a CPU, left to itself, adds floats one by one."""
+    rng = np.random.default_rng(1)
+    options = {"over": "batch"} if len(shape) == 3 else {"mode": "multilabel", "over": "all"}
+    truth, x = rng.integers(0, 2, shape), rng.uniform(0, 1, shape).astype(np.float32)
+    tp, size = np.sum(truth * x.astype(np.float64)), np.sum(truth) + np.sum(x, dtype=np.float64)
+    value, _ = evaluate(mode, lambda y, x: dice(y, x, **options), truth, x)
+    # 1e-6 and not 1e-5, by which a million terms one by one are off.
+    assert float(value) == pytest.approx(1 - 2 * tp / size, abs=5e-7)
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+MULTI = {"mode": "multiclass"}
+ERRORS = [
+    (HARD, SOFT, {"mode": "multi"}, ValueError, "`mode` must be one of 'binary', 'multiclass', 'multilabel'. Received"),
+    (HARD, SOFT, {"over": "pixel"}, ValueError, "`over` must be one of 'sample', 'batch', 'class', 'all'. Received"),
+    (HARD, SOFT, {"empty": 1}, ValueError, "`empty` must be one of 'penalize', 'formula', 'one', 'zero', 'skip'."),
+    (
+        HARD,
+        SOFT,
+        {"data_format": "NCHW"},
+        ValueError,
+        "`data_format` must be one of 'channels_last', 'channels_first'.",
+    ),
+    (HARD, SOFT, {"squared": 1}, TypeError, "`squared` must be True or False. Received: 1"),
+    (
+        HARD,
+        SOFT,
+        {"alpha": 1},
+        TypeError,
+        "`alpha` is not an argument of dice. Expected, of options: mode, from_logits",
+    ),
+    (HARD, SOFT, {"classes": [0]}, ValueError, "`classes` needs a class axis"),
+    (HARD, SOFT, {"smooth": -1}, ValueError, "`smooth` must be a finite number >= 0. Received: -1"),
+    (HARD, SOFT, {"smooth": (1, 2, 3)}, ValueError, "`smooth` must be a number >= 0 or two of them."),
+    (HARD, SOFT, {"label_smoothing": 1}, ValueError, "`label_smoothing` must be a number in [0, 1). Received: 1"),
+    (HARD, SOFT, {"thresh": 0}, ValueError, "`thresh` must be None or a number in (0, 1). Received: 0"),
+    (HARD, SOFT, {"ignore_index": 1.0}, TypeError, "`ignore_index` must be None or an integer. Received: 1.0"),
+    (
+        SOFT,
+        SOFT,
+        {"ignore_index": 1},
+        ValueError,
+        "`ignore_index` needs `y_true` of integers or booleans: floats may be",
+    ),
+    (HARD[:, :2], SOFT, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 2, 3)"),
+    (HARD, SOFT, {"mask": SOFT[:2]}, ValueError, "`mask` must be a scalar or fit the leading axes of `y_pred`"),
+    (CLASSES, PARTS, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 5) and"),
+    (
+        CLASSES,
+        PARTS[:, 0, 0],
+        MULTI,
+        ValueError,
+        "`y_pred` must have shape [B, ..., C] in multiclass mode. Received: (3,)",
+    ),
+    (
+        CLASSES,
+        PARTS[..., :1],
+        MULTI,
+        ValueError,
+        "`y_pred` must have a class axis of known size >= 2 in multiclass mode",
+    ),
+    (CLASSES * 0.5, PARTS, MULTI, TypeError, "`y_true` must be integers where it has no class axis. Received dtype"),
+    (ONE_HOT[..., :2], PARTS, MULTI, ValueError, "`y_true` and `y_pred` must have the same shape."),
+    (
+        ONE_HOT,
+        PARTS,
+        {**MULTI, "ignore_index": 3},
+        ValueError,
+        "`ignore_index` must be one of the 3 classes of one-hot",
+    ),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "classes": [0, 3]},
+        ValueError,
+        "`classes` must be less than the 3 classes of `y_pred`.",
+    ),
+    (CLASSES, PARTS, {**MULTI, "classes": []}, ValueError, "`classes` must be one or more different indices. Received"),
+    (CLASSES, PARTS, {**MULTI, "classes": "01"}, TypeError, "`classes` must be None or a sequence of class indices"),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "classes": [1], "include_background": False},
+        ValueError,
+        "`include_background=False` and `classes` exclude each other",
+    ),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "class_weight": [1, 2]},
+        ValueError,
+        "`class_weight` must have one number for each of the 3",
+    ),
+    (CLASSES, PARTS, {**MULTI, "class_weight": [1, 2, -1]}, ValueError, "`class_weight` must be a finite number >= 0."),
+    (CLASSES, PARTS, {**MULTI, "class_weight": [0, 0, 0]}, ValueError, "`class_weight` must have one number > 0."),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "class_weight": [1, 0, 0], "include_background": False},
+        ValueError,
+        "`class_weight` must have one number > 0 among the classes that count.",
+    ),
+    (
+        HARD[..., :1],
+        SOFT[..., :1],
+        {"mode": "multilabel", "include_background": False},
+        ValueError,
+        "`include_background=False` leaves no class.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("y", "x", "options", "error", "message"), ERRORS)
+def test_errors(y, x, options, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        dice(y, x, **options)
+    mask = options.pop("mask", None) if "mask" in options else None
+    with pytest.raises(error):
+        DiceLoss(**options)(y, x, mask)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "error", "message"),
+    [
+        ("tversky", {"alpha": -1}, ValueError, "`alpha` must be a finite number >= 0. Received: -1"),
+        ("focal_tversky", {"gamma": 0}, ValueError, "`gamma` must be a finite number > 0. Received: 0"),
+        ("focal", {"gamma": -1}, ValueError, "`gamma` must be a finite number >= 0. Received: -1"),
+        ("focal", {"smooth": 1}, TypeError, "`smooth` is not an argument of"),
+        ("mcc", {"smooth": (1, 2)}, ValueError, "`smooth` must be one number for"),
+        (
+            "generalized_dice",
+            {"weighting": "cube"},
+            ValueError,
+            "`weighting` must be one of 'square', 'simple', 'uniform'.",
+        ),
+        ("generalized_dice", {"over": "all"}, ValueError, "`over` must be 'sample' or 'batch': classes are added up"),
+        ("lovasz", {"hinge": True}, ValueError, "`hinge=True` takes `from_logits=True` and `mode` 'binary' or"),
+        ("lovasz", {"hinge": 1}, TypeError, "`hinge` must be True or False. Received: 1"),
+        ("cldice", {"iterations": 0.5}, ValueError, "`iterations` must be an integer >= 0. Received: 0.5"),
+        ("unified_focal", {"weight": 2}, ValueError, "`weight` must be a number in [0, 1]. Received: 2"),
+        ("unified_focal", {"gamma": 1}, ValueError, "`gamma` must be a number in [0, 1). Received: 1"),
+        ("unified_focal", {"symmetric": 1}, TypeError, "`symmetric` must be True or False. Received: 1"),
+        ("unified_focal", {"over": "all"}, ValueError, "`over` must be 'sample' or 'batch' for"),
+        ("dice_focal", {"dice_weight": -1}, ValueError, "`dice_weight` must be a finite number >= 0. Received: -1"),
+    ],
+)
+def test_errors_of_parameters(name, parameters, error, message):
+    class_name = next(other for other in dir(multiloss) if other.lower() == name.replace("_", "") + "loss")
+    with pytest.raises(error, match=re.escape(message)):
+        getattr(multiloss, name)(HARD, SOFT, **parameters)
+    with pytest.raises(error, match=re.escape(message)):
+        getattr(multiloss, class_name)(**parameters)
+
+
+def test_errors_of_the_others():
+    with pytest.raises(ValueError, match=re.escape("`y_pred` must have two or three axes of pixels. Received: 1")):
+        multiloss.cldice(HARD[..., 0], SOFT[..., 0])
+    with pytest.raises(TypeError, match=re.escape("`losses` must be overlap losses of multiloss. Received: Dice")):
+        multiloss.CombinedLoss([keras.losses.Dice()])
+    with pytest.raises(ValueError, match=re.escape("`losses` must be one or more, all with a value for each sample")):
+        multiloss.CombinedLoss([DiceLoss(), DiceLoss(over="all")])
+    with pytest.raises(ValueError, match=re.escape("`weights` must be one for each of 1 losses. Received: 2")):
+        multiloss.CombinedLoss([DiceLoss()], [1, 2])
+    with pytest.raises(ValueError, match=re.escape("`average` must be 'macro' or None. Received: 'micro'")):
+        DiceCoefficient(average="micro")
+    with pytest.raises(TypeError, match=re.escape("`smooth` is not an argument of JaccardIndex.")):
+        JaccardIndex(smooth=1)
+
+
+# --- metrics ---------------------------------------------------------------------------------------------------------
+
+
+def index_of(metric, tp, fp, fn):
+    return 2 * tp / (2 * tp + fp + fn) if isinstance(metric, DiceCoefficient) else tp / (tp + fp + fn)
+
+
+@pytest.mark.parametrize("metric", [DiceCoefficient, JaccardIndex])
+@pytest.mark.parametrize("weights", [None, np.array([1, 0, 2, 1, 3, 1, 1], np.float32)])
+def test_metrics_do_not_depend_on_how_data_are_divided(metric, weights):
+    y, x = rng.integers(0, 3, (7, 5)), rng.dirichlet(np.ones(4), (7, 5)).astype(np.float32)  # class 3 is never true
+    w = np.ones(7) if weights is None else weights
+    counts = []
+    for c in range(4):
+        t, p = (y == c) * w[:, None], (x[..., c] > 0.4) * w[:, None]
+        tp = np.sum(t * (x[..., c] > 0.4))
+        counts.append((tp, p.sum() - tp, t.sum() - tp))
+    for average in (None, "macro"):
+        streaming = metric(mode="multiclass", thresh=0.4, average=average)
+        expected = np.array([index_of(streaming, *count) for count in counts])
+        for _ in range(2):
+            for part in (slice(0, 4), slice(4, 5), slice(5, 7)):
+                streaming.update_state(y[part], x[part], None if weights is None else weights[part])
+            result = ops.convert_to_numpy(streaming.result())
+            np.testing.assert_allclose(result, expected if average is None else expected.mean(), rtol=1e-6)  # float32
+            streaming.reset_state()
+
+
+def test_metrics_of_classes_never_seen():
+    metric = DiceCoefficient(mode="multilabel", average=None)
+    metric.update_state(np.array([[[1, 0]]]), np.array([[[0.9, 0.1]]], np.float32))
+    np.testing.assert_array_equal(ops.convert_to_numpy(metric.result()), [1, np.nan])
+    macro = DiceCoefficient(mode="multilabel", class_weight=[1, 3])
+    macro.update_state(np.array([[[1, 0]]]), np.array([[[0.1, 0.1]]], np.float32))
+    assert float(macro.result()) == 0
+    assert float(DiceCoefficient().result()) == 0
+
+
+def test_metrics_count_single_pixels_among_many():
+    """float32 alone stays at 2^24."""
+    metric = JaccardIndex(thresh=None)
+    metric.update_state(np.ones((1, 1)), np.full((1, 1), 1, np.float32), np.array([2.0**24], np.float32))
+    for _ in range(64):
+        metric.update_state(np.ones((1, 1)), np.ones((1, 1), np.float32))
+        metric.update_state(np.ones((1, 1)), np.zeros((1, 1), np.float32))
+    tp = 2**24 + 64
+    assert 1 - float(metric.result()) == pytest.approx(
+        64 / (tp + 64), rel=0.02
+    )  # float32 has 6e-8 of 1, and this is 4e-6
+
+
+def test_metrics_in_compile_through_save_and_load(tmp_path):
+    y, x = rng.integers(0, 2, (10, 4, 1)), rng.uniform(0, 1, (10, 4, 1)).astype(np.float32)
+    model = keras.Sequential([keras.Input((4, 1)), keras.layers.Activation("linear")])
+    model.compile(loss=DiceLoss(), metrics=[DiceCoefficient(thresh=0.5), JaccardIndex(mode="multilabel")])
+    before = model.evaluate(x, y, batch_size=4, verbose=0, return_dict=True)
+    tp, size = np.sum(y * (x > 0.5)), np.sum(y) + np.sum(x > 0.5)
+    assert before["dice_coefficient"] == pytest.approx(2 * tp / size, rel=1e-6)  # float32
+    assert before["jaccard_index"] == pytest.approx(tp / (size - tp), rel=1e-6)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(x, y, batch_size=4, verbose=0, return_dict=True) == before
+    for metric in (DiceCoefficient(thresh=None, average=None, mode="multiclass", class_weight=[1, 2]), JaccardIndex()):
+        assert type(metric).from_config(metric.get_config()).get_config() == metric.get_config()
+
+
+def test_every_function_is_here_or_has_its_reason():
+    """`cldice` needs images, and has its cases in the table."""
+    functions = {
+        case.function.func.__name__
+        for case in CASES.values()
+        if hasattr(multiloss.overlap, case.function.func.__name__)
+    }
+    assert functions - {"cldice", "dice_coef"} == set(NAMES)
+
+
+def test_logits_are_what_they_say():
+    probabilities = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    for name in NAMES:
+        expected = getattr(oracles, name)(HARD, probabilities)
+        np.testing.assert_allclose(
+            values(name, HARD, LOGITS, from_logits=True), expected, rtol=1e-5, atol=1e-6
+        )  # float32
