@@ -237,7 +237,7 @@ MULTICLASS = {
 }
 IGNORED = {name: batch for name, batch in MULTICLASS.items() if name != "one-hot"}
 LABELS = {name: BINARY[name] for name in ("random", "soft labels", "one empty truth", "empty truth", "batch of 1")}
-LINES = rng.uniform(0.05, 0.95, (2, 4, 5)).astype(np.float32)  # no two alike, so minima have a derivative
+LINES = rng.uniform(0.05, 0.95, (2, 3, 4)).astype(np.float32)  # no two alike, so minima have a derivative
 TUBES = {"random": (LINES[::-1].copy(), LINES)}
 TUBES_3D = {
     "random": (np.moveaxis(LINES, 0, 2)[None, ..., None], np.moveaxis(LINES[::-1], 0, 2)[None, ..., None].copy())

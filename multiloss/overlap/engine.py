@@ -182,7 +182,8 @@ def total(x: Tensor, m: Masks, options: OverlapOptions) -> Tensor:
 def pixels(m: Masks, options: OverlapOptions) -> Tensor:
     """How many pixels each ratio has, by their weights."""
     if m.weight is not None:
-        return total(ops.ones_like(m.p), m, options)
+        # Not ones times the weights: of an empty batch, TensorFlow's optimised graph of that kills the process.
+        return _ratios(_sum(ops.broadcast_to(m.weight, ops.shape(m.p))), options)
     shape = ops.shape(m.p)
     each = ops.cast(functools.reduce(operator.mul, shape[1:-1], 1), m.p.dtype)
     return _ratios(ops.ones((shape[0], shape[-1]), dtype=m.p.dtype) * each, options)

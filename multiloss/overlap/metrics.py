@@ -42,16 +42,17 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
             self._counts = self.add_variable(shape, initializer="zeros", dtype="float32", name="counts")
             self._lost = self.add_variable(shape, initializer="zeros", dtype="float32", name="lost")
         # Compensated (Kahan): from 2^24 pixels on, float32 would lose single ones.
-        counts = counts - self._lost
-        total = self._counts + counts
-        self._lost.assign((total - self._counts) - counts)
+        before = ops.convert_to_tensor(self._counts)
+        counts = counts - ops.convert_to_tensor(self._lost)
+        total = before + counts
+        self._lost.assign((total - before) - counts)
         self._counts.assign(total)
 
     def result(self) -> Tensor:
         """Return the index of everything added: a scalar, or `[C]` for `average=None`."""
         if self._counts is None:
             return ops.zeros(())
-        tp, fp, fn = (self._counts[row] - self._lost[row] for row in range(3))
+        tp, fp, fn = ops.unstack(ops.convert_to_tensor(self._counts) - ops.convert_to_tensor(self._lost))
         wrong = self._wrong * (fp + fn)
         seen = tp + wrong > 0
         index = 1 - engine.ratio(wrong, tp + wrong)
