@@ -64,12 +64,6 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
             weights = weights * ops.convert_to_tensor([self.options.class_weight[c] for c in indices])
         return 1 - engine.ratio(ops.sum(weights * (1 - index)), ops.sum(weights))
 
-    def reset_state(self) -> None:
-        """Forget what was added."""
-        if self._counts is not None:
-            for variable in (self._counts, self._lost):
-                variable.assign(ops.zeros_like(variable))
-
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
         names = [field.name for field in dataclasses.fields(OverlapOptions) if field.name not in _WITHOUT]
