@@ -1,6 +1,8 @@
 """Soft centreline Dice (clDice) loss, for tubes: vessels, roads, neurites."""
 
+import functools
 import math
+import operator
 from typing import Any, final
 
 import keras
@@ -75,19 +77,24 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
 
 def _skeleton(x: Tensor, iterations: int, there: Tensor | None) -> Tensor:
     """Soft skeleton of `[B, ..., C]` in [0, 1], of two or three axes of pixels; what is not `there` is no neighbour."""
-    axes = len(x.shape) - 2
+    axes = range(1, len(x.shape) - 1)
 
-    def pool(x: Tensor, size: tuple[int, ...]) -> Tensor:
-        return ops.max_pool(x, size, strides=1, padding="same", data_format="channels_last")
+    def highest(x: Tensor, axis: int) -> Tensor:
+        """Of three pixels along an axis."""
+        # As a pool of two dimensions: in three, TensorFlow on a CPU gives the whole gradient to each of equal pixels.
+        shape = ops.shape(x)
+        before, after = (functools.reduce(operator.mul, part, 1) for part in (shape[:axis], shape[axis + 1 : -1]))
+        image = ops.reshape(x, (before, shape[axis], after, shape[-1]))
+        return ops.reshape(ops.max_pool(image, (3, 1), 1, "same", "channels_last"), shape)
 
     def erode(x: Tensor) -> Tensor:
         x = -x if there is None else -(x * there + (1 - there))
-        along = [pool(x, tuple(3 if axis == other else 1 for other in range(axes))) for axis in range(axes)]
-        return -ops.max(ops.stack(along), axis=0)  # on torch, `ops.maximum` makes float32 of float64
+        # On torch, `ops.maximum` makes float32 of float64.
+        return -ops.max(ops.stack([highest(x, axis) for axis in axes]), axis=0)
 
     def opened(x: Tensor) -> Tensor:
         x = erode(x)
-        return pool(x if there is None else x * there, (3,) * axes)
+        return functools.reduce(highest, axes, x if there is None else x * there)
 
     result = ops.relu(x - opened(x))
     for _ in range(iterations):
