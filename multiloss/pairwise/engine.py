@@ -155,8 +155,9 @@ def _pass(
     extent = ops.max(ops.abs(t))
     extent = ops.where(extent < 2.0**-126, 1.0, extent)
     # Away from the ends of float32, where a reciprocal or a part of the extent is nothing.
-    factor = ops.where(extent > 2.0**64, 2.0**64, ops.where(extent < 2.0**-64, 2.0**-64, 1.0))
-    factor = ops.cast(factor, x.dtype)
+    unity = ops.ones_like(extent)
+    factor = ops.where(extent < 2.0**-64, unity * 2.0**-64, unity)
+    factor = ops.where(extent > 2.0**64, unity * 2.0**64, factor)
     extent = extent / factor
     t = (t / factor) / extent
     exact = _products_are_exact(t, others)
