@@ -3,19 +3,15 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 EXAMPLE = Path(__file__).parents[2] / "examples/user_embeddings.py"
 
 
 def test_user_embeddings(tmp_path):
-    started = time.monotonic()
     output = subprocess.run(
         [sys.executable, EXAMPLE, "--json", "result.json"], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout
-    # Not a benchmark: 90 seconds on 2 cores is promised, 15 to 20 were measured on each backend.
-    assert time.monotonic() - started < 90
     result = json.loads((tmp_path / "result.json").read_text())
     assert len(result["loss"]) == 40
     assert 0.28 < result["before"] < 0.33
