@@ -275,9 +275,10 @@ def draw(result, path):
     for ax in axes:
         ax.set_xticks(range(len(result["modes"])), result["modes"])
         ax.grid(axis="y", alpha=0.3)
-        labels = dict(zip(*ax.get_legend_handles_labels()[::-1], strict=True))
-        ax.legend([labels[form] for form in FORMS if form in labels], [f for f in FORMS if f in labels], fontsize=7)
-    figure.tight_layout()
+    handles = {label: handle for ax in axes for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    known = [form for form in FORMS if form in handles]
+    figure.legend([handles[form] for form in known], known, loc="lower center", ncols=len(known), fontsize=8)
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=110)
 
 

@@ -68,8 +68,8 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
     above, below = (part / 2 for part in chosen.smoothing)
     shares = []
     for line, body in ((_skeleton(p, iterations, there), m.t), (_skeleton(m.t, iterations, there), p)):
-        found, whole = engine.total(line * body, m, chosen) + above, engine.total(line, m, chosen) + below
-        shares.append(engine.ratio(found, whole))
+        found, whole = engine.totals(m, chosen, (line, body), (line,))
+        shares.append(engine.ratio(found + above, whole + below))
     precision, sensitivity = shares
     losses = 1 - engine.ratio(2 * precision * sensitivity, precision + sensitivity)
     return engine.mean(engine.where_empty(losses, c, chosen), c, m, chosen)

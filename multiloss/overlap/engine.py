@@ -64,7 +64,8 @@ def masks(y_true: Any, y_pred: Any, mask: Any, options: OverlapOptions) -> Masks
     t = ops.cast(labels, x.dtype)
     t = sum((ops.cast(zero, x.dtype) for zero in zeros), start=t)
     if options.mode == "binary":
-        t, x, weights = t[..., None], x[..., None], [weight[..., None] for weight in weights]
+        # Not `[..., None]`, which TensorFlow takes for a slice, with a gradient that it copies.
+        t, x, *weights = (ops.expand_dims(tensor, -1) for tensor in (t, x, *weights))
 
     raw, smoothing = t, options.label_smoothing
     if smoothing:
@@ -159,10 +160,11 @@ def _labels(truth: Tensor, x: Tensor, options: OverlapOptions) -> tuple[Tensor, 
 def counts(m: Masks, options: OverlapOptions) -> Counts:
     """Add up true positives, false positives, false negatives and pixels."""
     p = thresholded(m.p, options.thresh)
-    power = ops.square if options.squared else (lambda x: x)
-    tp, truth = total(m.t * p, m, options), total(power(m.t), m, options)
-    present = truth if m.raw is m.t else total(m.raw, m, options)
-    return Counts(tp, total(power(p), m, options) - tp, truth - tp, pixels(m, options), ops.equal(present, 0))
+    times = 2 if options.squared else 1
+    smoothed = [] if m.raw is m.t else [(m.raw,)]
+    tp, truth, found, *raw = totals(m, options, (m.t, p), (m.t,) * times, (p,) * times, *smoothed)
+    present = raw[0] if raw else truth
+    return Counts(tp, found - tp, truth - tp, pixels(m, options), ops.equal(present, 0))
 
 
 def thresholded(p: Tensor, thresh: float | None) -> Tensor:
@@ -173,17 +175,17 @@ def thresholded(p: Tensor, thresh: float | None) -> Tensor:
     return ops.cast(p > thresh, p.dtype) + (p - ops.stop_gradient(p))
 
 
-def total(x: Tensor, m: Masks, options: OverlapOptions) -> Tensor:
-    """Sum `[B, ..., C]` over the pixels of each ratio."""
-    x = x if m.weight is None else x * m.weight
-    return _ratios(_sum(x), options)
+def totals(m: Masks, options: OverlapOptions, *products: tuple[Tensor, ...]) -> list[Tensor]:
+    """Sum each product of factors `[B, ..., C]` over the pixels of each ratio."""
+    weight = () if m.weight is None else (ops.broadcast_to(m.weight, ops.shape(m.p)),)
+    return [_ratios(sums, options) for sums in _sums([(*product, *weight) for product in products])]
 
 
 def pixels(m: Masks, options: OverlapOptions) -> Tensor:
     """How many pixels each ratio has, by their weights."""
     if m.weight is not None:
         # Not ones times the weights: of an empty batch, TensorFlow's optimised graph of that kills the process.
-        return _ratios(_sum(ops.broadcast_to(m.weight, ops.shape(m.p))), options)
+        return totals(m, options, ())[0]
     shape = ops.shape(m.p)
     each = ops.cast(functools.reduce(operator.mul, shape[1:-1], 1), m.p.dtype)
     return _ratios(ops.ones((shape[0], shape[-1]), dtype=m.p.dtype) * each, options)
@@ -196,7 +198,8 @@ def _ratios(sums: Tensor, options: OverlapOptions) -> Tensor:
     if len(indices) < classes:
         sums = ops.take(sums, indices, axis=1)
     if options.over in ("class", "all"):
-        sums = ops.sum(sums * _class_weights(sums, indices, options), axis=1, keepdims=True)
+        sums = sums if options.class_weight is None else sums * _class_weights(sums, indices, options)
+        sums = ops.sum(sums, axis=1, keepdims=True)
     return ops.sum(sums, axis=0, keepdims=True) if options.whole_batch else sums
 
 
@@ -224,31 +227,47 @@ def class_weights(m: Masks, options: OverlapOptions) -> Tensor:
 
 def _class_weights(like: Tensor, indices: Sequence[int], options: OverlapOptions) -> Tensor:
     weights = [1.0] * len(indices) if options.class_weight is None else [options.class_weight[c] for c in indices]
-    return ops.cast(ops.convert_to_tensor(weights), like.dtype)
+    return ops.convert_to_tensor(weights, dtype=like.dtype)
 
 
-def _sum(x: Tensor) -> Tensor:
-    """Sum over all axes but the first and the last: `[B, ..., C]` -> `[B, C]`.
+def _sums(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
+    """Sum each product of factors over all axes but the first and the last: `[B, ..., C]` -> `[B, C]`.
 
-    In blocks: XLA on a CPU adds floats one by one, which in float32 is off by up to 5e-4 after some million, and it
-    is slow at a sum in the middle. torch adds in a cascade, and is slow in blocks.
+    In blocks: XLA on a CPU adds floats one by one, which in float32 is off by up to 5e-4 after some million. A factor
+    is cut into blocks once, before it is multiplied: to cut products takes XLA twice the time, and to cut for each
+    product takes TensorFlow's graph half as much again. torch adds in a cascade, and is slow in blocks.
     """
-    batch, classes = ops.shape(x)[0], x.shape[-1]
-    size = functools.reduce(operator.mul, ops.shape(x)[1:-1], 1)
-    if backend.backend() == "torch" or (isinstance(size, int) and size < 2 * _BLOCKS):
-        return ops.sum(ops.reshape(x, (batch, size, classes)), axis=1)
-    rows, inner = size // _BLOCKS, size // _BLOCKS * _BLOCKS
-    if classes == 1:
-        x = ops.reshape(x, (batch, size))
-        sums = ops.sum(ops.reshape(x[:, :inner], (batch, _BLOCKS, rows)), axis=2)[..., None]
-    else:
-        x = ops.reshape(x, (batch, size, classes))
-        sums = ops.sum(ops.reshape(x[:, :inner], (batch, rows, _BLOCKS, classes)), axis=1)
-    # A factor of 1 that XLA does not see through: it would make one long sum of the two.
-    sums = ops.sum(sums * (1 + 0 * ops.stop_gradient(sums[:, :1])), axis=1)
-    if isinstance(size, int) and inner == size:
-        return sums
-    return sums + ops.reshape(ops.sum(x[:, inner:], axis=1), (batch, classes))
+    shape = ops.shape(products[0][0])
+    batch, classes, axes = shape[0], shape[-1], tuple(range(1, len(shape) - 1))
+    size = functools.reduce(operator.mul, shape[1:-1], 1)
+    known = isinstance(size, int)
+    if backend.backend() == "torch" or (known and size < 2 * _BLOCKS):
+        multiplied = [_multiply(product) for product in products]
+        return [ops.sum(x, axis=axes) if axes else x for x in multiplied]
+
+    n = next((n for n in range(_BLOCKS, _BLOCKS // 2, -1) if size % n == 0), _BLOCKS) if known else _BLOCKS
+    rows, rest = size // n, size % n
+    blocks, axis = ((batch, n, rows), 2) if classes == 1 else ((batch, rows, n * classes), 1)
+    heads = {id(x): x for product in products for x in product}
+    tails = {}
+    if not known or rest:
+        flat = {key: ops.reshape(x, (batch, size * classes)) for key, x in heads.items()}
+        heads = {key: x[:, : rows * n * classes] for key, x in flat.items()}
+        tails = {key: ops.reshape(x[:, rows * n * classes :], (batch, rest, classes)) for key, x in flat.items()}
+    heads = {key: ops.reshape(x, blocks) for key, x in heads.items()}
+
+    sums = []
+    for product in products:
+        x = ops.sum(_multiply([heads[id(factor)] for factor in product]), axis=axis)
+        x = ops.reshape(x, (batch, n, classes))
+        # A term of 0 that XLA does not see through: it would make one long sum of the two.
+        x = ops.sum(x + 0 * ops.stop_gradient(x[:, :1]), axis=1)
+        sums.append(x + ops.sum(_multiply([tails[id(factor)] for factor in product]), axis=1) if tails else x)
+    return sums
+
+
+def _multiply(factors: Sequence[Tensor]) -> Tensor:
+    return functools.reduce(operator.mul, factors)
 
 
 # --- ratios, and their means -----------------------------------------------------------------------------------------
@@ -257,8 +276,11 @@ def _sum(x: Tensor) -> Tensor:
 def tversky_loss(c: Counts, alpha: float, beta: float, options: OverlapOptions) -> Tensor:
     """`1 - (tp + s / 2) / (tp + alpha fp + beta fn + s / 2)` of each ratio, or by `empty` where it has no truth."""
     above, below = (part / 2 for part in options.smoothing)
-    wrong = alpha * c.fp + beta * c.fn + (below - above)
-    return where_empty(ratio(wrong, c.tp + alpha * c.fp + beta * c.fn + below), c, options)
+    wrong = alpha * c.fp + beta * c.fn
+    whole = c.tp + wrong + below
+    wrong = wrong + (below - above)
+    # Nothing is 0 with a smooth that float32 has, and there is no need to look.
+    return where_empty(wrong / whole if below > 2.0**-126 else ratio(wrong, whole), c, options)
 
 
 def where_empty(losses: Tensor, c: Counts, options: OverlapOptions) -> Tensor:
@@ -272,12 +294,13 @@ def where_empty(losses: Tensor, c: Counts, options: OverlapOptions) -> Tensor:
 
 def mean(losses: Tensor, c: Counts, m: Masks, options: OverlapOptions) -> Tensor:
     """Mean over the classes of each ratio, weighted: `[R, C]` -> `[B]`, or a scalar if it is of the whole batch."""
-    weights = ops.ones_like(losses)
-    if losses.shape[1] > 1:
-        weights = weights * class_weights(m, options)
-    if options.empty == "skip":
-        weights = ops.where(c.absent, ops.zeros_like(weights), weights)
-    losses = ratio(ops.sum(losses * weights, axis=1), ops.sum(weights, axis=1))
+    if losses.shape[1] == 1:
+        losses = losses[:, 0]  # where nothing is counted, `where_empty` has made it 0
+    else:
+        weights = ops.broadcast_to(class_weights(m, options), ops.shape(losses))
+        if options.empty == "skip":
+            weights = ops.where(c.absent, ops.zeros_like(weights), weights)
+        losses = ratio(ops.sum(losses * weights, axis=1), ops.sum(weights, axis=1))
     return losses[0] if options.whole_batch else losses
 
 

@@ -56,7 +56,7 @@ def lovasz(y_true: Any, y_pred: Any, *, hinge: bool = False, mask: Any = None, *
 
     weight = ops.ones_like(m.t) if m.weight is None else ops.broadcast_to(m.weight, ops.shape(m.t))
     if chosen.class_weight is not None and chosen.over in ("class", "all"):
-        weight = weight * ops.cast(ops.convert_to_tensor(list(chosen.class_weight)), weight.dtype)
+        weight = weight * ops.convert_to_tensor(list(chosen.class_weight), dtype=weight.dtype)
     errors, true, false = (engine.columns(x, chosen) for x in (errors, m.t * weight, (1 - m.t) * weight))
     order = ops.argsort(-errors, axis=1)
     errors, true, false = (ops.take_along_axis(x, order, axis=1) for x in (errors, true, false))

@@ -48,16 +48,11 @@ def mcc(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Tensor
     m = engine.masks(y_true, y_pred, mask, chosen)
     c = engine.counts(m, chosen)
 
-    p, pixels = (
-        engine.thresholded(m.p, chosen.thresh),
-        ops.where(ops.equal(c.pixels, 0), ops.ones_like(c.pixels), c.pixels),
-    )
-    half = chosen.smoothing[0] / 2
+    t, p = m.t, engine.thresholded(m.p, chosen.thresh)
+    pixels, half = ops.where(ops.equal(c.pixels, 0), ops.ones_like(c.pixels), c.pixels), chosen.smoothing[0] / 2
     # Each by itself: as the difference of large sums, a count near 0 would be rounding, and the root is divided by.
-    tp, fp, fn, tn = (
-        (engine.total(t * p, m, chosen) + half) / pixels
-        for t, p in ((m.t, p), (1 - m.t, p), (m.t, 1 - p), (1 - m.t, 1 - p))
-    )
+    each = engine.totals(m, chosen, (t, p), (1 - t, p), (t, 1 - p), (1 - t, 1 - p))
+    tp, fp, fn, tn = ((count + half) / pixels for count in each)
     root = _root(tp + fp) * _root(tp + fn) * _root(tn + fp) * _root(tn + fn)
     losses = 1 - engine.ratio(tp * tn - fp * fn, root)
     return engine.mean(engine.where_empty(losses, c, chosen), c, m, chosen)

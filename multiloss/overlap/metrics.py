@@ -51,7 +51,7 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
     def result(self) -> Tensor:
         """Return the index of everything added: a scalar, or `[C]` for `average=None`."""
         if self._counts is None:
-            return ops.zeros(())
+            return ops.zeros((), dtype="float32")
         tp, fp, fn = ops.unstack(ops.convert_to_tensor(self._counts) - ops.convert_to_tensor(self._lost))
         wrong = self._wrong * (fp + fn)
         seen = tp + wrong > 0
@@ -61,7 +61,8 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
         weights = ops.cast(seen, index.dtype)
         if self.options.class_weight is not None:
             indices = engine.counted(len(self.options.class_weight), self.options)
-            weights = weights * ops.convert_to_tensor([self.options.class_weight[c] for c in indices])
+            chosen = [self.options.class_weight[c] for c in indices]
+            weights = weights * ops.convert_to_tensor(chosen, dtype=weights.dtype)
         return 1 - engine.ratio(ops.sum(weights * (1 - index)), ops.sum(weights))
 
     def get_config(self) -> dict[str, Any]:

@@ -32,7 +32,7 @@ def mean(losses: Tensor, m: Masks, options: OverlapOptions) -> Tensor:
     """Mean of `[B, ..., C]` over pixels, and over classes, which are added up if they exclude each other."""
     apart = dataclasses.replace(options, over="batch" if options.whole_batch else "sample")
     weights = engine.class_weights(m, apart)
-    each = engine.ratio(engine.total(losses, m, apart), engine.pixels(m, apart))
+    each = engine.ratio(engine.totals(m, apart, (losses,))[0], engine.pixels(m, apart))
     values = ops.sum(each * weights, axis=1)
     if options.mode != "multiclass":
         values = values / ops.sum(weights)

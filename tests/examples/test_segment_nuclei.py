@@ -57,13 +57,13 @@ def test_crops_turn_image_and_truth_together(example):
 
 
 def test_segment_nuclei(tmp_path):
-    command = [sys.executable, EXAMPLE, "--epochs", "2", "--json", "result.json"]
+    command = [sys.executable, EXAMPLE, "--json", "result.json"]
     output = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     result = json.loads((tmp_path / "result.json").read_text())
     assert len(result["losses"]) == 2
     for title, run in result["losses"].items():
-        first, last = run["loss"]
-        assert last < first - 0.05
+        assert run["loss"][-1] < run["loss"][0] - 0.05
+        assert run["dice"] > 0.92  # 0.948 on each backend, where the best threshold has 0.861, or 0.883 in that region
         assert f"Held-out Dice with {title}: {run['dice']:.3f}" in output
     assert f"{result['threshold']:.3f}; whole image: 0.861" in output
     assert "ONE image" in output
