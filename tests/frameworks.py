@@ -1,75 +1,30 @@
-"""Every way a backend can run a function: the one file of the tests that names a framework's own API.
+"""What a backend can do to a function, beyond the ways that the checker runs it in: names frameworks' own API.
 
-`MODES` lists the ways of the backend at hand. `evaluate(mode, function, y, x)` returns the value of `function(y, x)`
-and the gradient of `sum(upstream * value)` with respect to x, as NumPy arrays.
+`MODES` and `evaluate` are those of `multiloss.check.worker`, with torch's code generator as the way to compile.
 """
 
-import warnings
-
-import keras
 import numpy as np
-from keras import ops
 
-BACKEND = keras.backend.backend()
-MODES = {
-    "jax": ["eager", "jit"],
-    "tensorflow": ["eager", "graph", "xla", "graph-unknown-batch", "xla-unknown-batch"],
-    "torch": ["eager", "compile"],
-}[BACKEND]
+from multiloss.check import worker
+from multiloss.check.worker import BACKEND, evaluate
+
+MODES = [mode for mode in worker.MODES if mode != "aot_eager"]  # what generates code traces as well
 
 
-def evaluate(mode, function, y, x, upstream=1.0):
-    """Value and gradient of one function in one mode; y and x are NumPy arrays, x of floats."""
-    value, gradient = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}[BACKEND](mode, function, y, x, upstream)
-    return ops.convert_to_numpy(value), ops.convert_to_numpy(gradient)
-
-
-def _jax(mode, function, y, x, upstream):
-    import jax
-
-    def weighted(x, y):
-        value = function(y, x)
-        return (value * upstream).sum(), value
-
-    step = jax.value_and_grad(weighted, has_aux=True)
-    if mode == "jit":
-        step = jax.jit(step)
-    (_, value), gradient = step(ops.convert_to_tensor(x), y if mode == "eager" else ops.convert_to_tensor(y))
-    return value, gradient
-
-
-def _tensorflow(mode, function, y, x, upstream):
+def evaluate_unknown_sizes(function, y, x):
+    """Value and gradient where no size is known in advance, which only TensorFlow has; elsewhere, of one batch."""
+    if BACKEND != "tensorflow":
+        return evaluate("eager", function, y, x)
     import tensorflow as tf
 
+    @tf.function(input_signature=[tf.TensorSpec([None] * y.ndim, y.dtype), tf.TensorSpec([None] * x.ndim, x.dtype)])
     def step(y, x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             value = function(y, x)
-            weighted = tf.reduce_sum(value * tf.cast(upstream, value.dtype))
-        return value, tape.gradient(weighted, x)
+        return value, tape.gradient(value, x)
 
-    y, x = (y if mode == "eager" else tf.convert_to_tensor(y)), tf.convert_to_tensor(x)
-    if mode != "eager":
-        signature = None
-        if mode.endswith("unknown-batch"):
-            signature = [tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in (y, x)]
-        step = tf.function(step, input_signature=signature, jit_compile=mode.startswith("xla"))
-    return step(y, x)
-
-
-def _torch(mode, function, y, x, upstream):
-    import torch
-
-    x = torch.as_tensor(x).clone().requires_grad_()
-    with warnings.catch_warnings():
-        if mode == "compile":
-            # Tracing trips over warnings of torch's own; those of the losses are errors in the eager mode.
-            warnings.simplefilter("ignore")
-            torch.compiler.reset()
-            y, function = torch.as_tensor(y), torch.compile(function)
-        value = function(y, x)
-    (value * torch.as_tensor(upstream, dtype=value.dtype)).sum().backward()
-    return value.detach(), x.grad
+    return [result.numpy() for result in step(y, x)]
 
 
 def gradient_of_gradient(function, x):

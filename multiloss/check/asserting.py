@@ -1,0 +1,38 @@
+"""`assert_consistent`, for the tests of whoever writes a loss, and the backends that pytest was told to use."""
+
+from typing import Any
+
+from multiloss.check.report import Report
+from multiloss.check.run import check_loss
+
+# Set by the pytest plugin; None means those installed.
+backends: list[str] | None = None
+
+
+def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report:
+    """Fail unless a loss holds on every backend: three lines of a test.
+
+        from multiloss.check import assert_consistent
+
+        def test_my_loss():
+            assert_consistent("my_losses.py:MyLoss", my_oracle, inputs="one-hot")
+
+    Args:
+        loss: the target, as in `check_loss`.
+        oracle: as in `check_loss`.
+        **arguments: as in `check_loss`. Without `backends`, those of the option `--multiloss-backends` of pytest, or of
+            `multiloss_backends` in its configuration, count.
+
+    Returns:
+        The report, for whoever wants to look closer.
+
+    Raises:
+        AssertionError: if a check fails, with the report as its text.
+        ValueError, OSError: as `check_loss`.
+    """
+    __tracebackhide__ = True
+    arguments.setdefault("backends", backends)
+    report = check_loss(loss, oracle, **arguments)
+    if not report.ok:
+        raise AssertionError("\n" + report.text())
+    return report

@@ -1,0 +1,97 @@
+"""The command `multiloss check`."""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from multiloss.check.inputs import FAMILIES
+from multiloss.check.run import CHECKS, check_loss
+
+_DESCRIPTION = """Hold a Keras loss to its oracle, and to itself, on every backend.
+
+TARGET is `module:attribute` or `path.py:attribute`, with a call of it if there are arguments:
+
+    multiloss check keras.losses:Dice
+    multiloss check "multiloss:dice_loss(smooth=1.0)" --oracle my_oracles.py:dice
+    multiloss check my_losses.py:MyLoss --inputs one-hot --backends jax,torch
+
+Exit code: 0 all checks hold, 1 one fails (or passes though listed as known to fail), 2 they could not be made."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `multiloss` with arguments, by default those of the command line, and return its exit code."""
+    parser = argparse.ArgumentParser(prog="multiloss", description="Keras 3 losses, exact on every backend.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser(
+        "check", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, help="check a loss"
+    )
+    add = check.add_argument
+    add("target", metavar="TARGET", help="the loss: a function, a Loss class, an instance, or a call that makes one")
+    add("--oracle", metavar="TARGET", help="a NumPy function of (y_true, y_pred) that values must agree with")
+    add("--inputs", metavar="INPUTS", help=f"{', '.join(FAMILIES)}; an .npz file; or a function of a seed")
+    add("--backends", metavar="NAMES", help="comma-separated; by default those installed")
+    add("--backend", metavar="NAME=PYTHON", action="append", default=[], help="a backend of another Python; repeatable")
+    add("--seed", type=int, default=0, help="of the random inputs")
+    add("--only", metavar="CHECK", action="append", help=f"one of: {', '.join(CHECKS)}; repeatable")
+    add("--known", metavar="FILE", help="known failures, `CHECK [BACKEND]` a line; one that passes is reported")
+    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="that a backend may take for one answer")
+    add("--json", metavar="FILE", help="write the report as JSON")
+    add("--html", metavar="FILE", help="write the report as a page with a plot")
+    add("--debug", action="store_true", help="show the traceback of what went wrong")
+    given = parser.parse_args(arguments)
+    progress = _Progress()
+    try:
+        report = check_loss(
+            given.target,
+            given.oracle,
+            inputs=given.inputs,
+            backends=_backends(given.backends, given.backend),
+            seed=given.seed,
+            checks=given.only,
+            known=given.known,
+            timeout=given.timeout,
+            progress=progress,
+        )
+        progress.clear()
+        for path, text in ((given.json, report.json), (given.html, report.html)):
+            if path:
+                Path(path).write_text(text() + "\n", encoding="utf-8")
+    except (ValueError, OSError) as error:
+        progress.clear()
+        if given.debug:
+            traceback.print_exc()
+        print(f"multiloss check: {error}", file=sys.stderr)
+        return 2
+    print(report.text(color=sys.stdout.isatty()))
+    return report.exit_code
+
+
+def _backends(names: str | None, others: Sequence[str]) -> dict[str, str | None] | None:
+    if names is None and not others:
+        return None
+    chosen: dict[str, str | None] = dict.fromkeys(names.split(",") if names else [])
+    for text in others:
+        name, equals, python = text.partition("=")
+        if not equals:
+            raise ValueError(f"`--backend` must be NAME=PYTHON. Received: {text!r}")
+        chosen[name] = python
+    return chosen
+
+
+class _Progress:
+    """How far each backend is, on one line of a terminal; nothing elsewhere."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, str] = {}
+        self.shown = sys.stderr.isatty()
+
+    def __call__(self, backend: str, done: int, of: int) -> None:
+        self.done[backend] = f"{backend} {done}/{of}"
+        if self.shown:
+            print("\r\033[K" + "  ".join(self.done.values()), end="", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

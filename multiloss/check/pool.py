@@ -1,0 +1,155 @@
+"""Worker processes: one for each backend, started once, ended when it takes too long, replaced when it is lost."""
+
+import contextlib
+import importlib.util
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+BACKENDS = ("tensorflow", "jax", "torch")
+FORWARD_ONLY = ("numpy", "openvino")
+# What each needs beside Keras. Keras's NumPy backend imports JAX.
+_PACKAGES = {"numpy": "jax"}
+# An import of a framework may take this long on a loaded machine.
+_START = 180.0
+
+
+class Reply(NamedTuple):
+    """What became of a request: `status` is "done", "error" (of the loss), or "lost" (the process)."""
+
+    status: str
+    result: Any = None
+    message: str = ""
+    traceback: str = ""
+
+
+def installed(backend: str) -> bool:
+    """Whether this Python can run a backend, as far as can be told without importing it."""
+    return importlib.util.find_spec(_PACKAGES.get(backend, backend)) is not None
+
+
+def how_to_install(backend: str) -> str:
+    """Return what to do about a backend that is missing."""
+    extra = backend in BACKENDS
+    return "pip install " + (f"'multiloss[{backend}]'" if extra else _PACKAGES.get(backend, backend))
+
+
+class Worker:
+    """A process with one backend.
+
+    Args:
+        backend: name of a Keras backend.
+        python: the interpreter, of another virtual environment for instance, where multiloss is installed too.
+        timeout: seconds that a request may take.
+    """
+
+    def __init__(self, backend: str, python: str | None = None, timeout: float = 60.0):
+        self.backend, self.python, self.timeout = backend, python or sys.executable, timeout
+        self.restarts = 0
+        self._start()
+
+    def _start(self) -> None:
+        quiet = {"KERAS_BACKEND": self.backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process
+        self._process = subprocess.Popen(
+            [self.python, "-m", "multiloss.check.worker"],
+            env={**os.environ, **quiet},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+        self._replies: queue.Queue[Any] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, args=(self._process, self._replies), daemon=True)
+        self._reader.start()
+        self._started = False
+
+    @staticmethod
+    def _read(process: Any, replies: queue.Queue[Any]) -> None:
+        try:
+            while True:
+                replies.put(pickle.load(process.stdout))
+        except (EOFError, pickle.UnpicklingError, OSError):
+            replies.put(None)
+
+    def ask(self, task: str, /, **arguments: Any) -> Reply:
+        """Have a task done, in a new process if the last one was lost."""
+        if self._process.poll() is not None and self._started:
+            self.restarts += 1
+            self.close()
+            self._start()
+        if not self._started:
+            reply = self._wait(_START, "it did not start")
+            if reply.status == "lost":
+                return reply
+            self._started = True
+        try:
+            pickle.dump((task, arguments), self._process.stdin)  # type: ignore[arg-type]  # it is a pipe
+            self._process.stdin.flush()  # type: ignore[union-attr]
+        except OSError:
+            pass  # the process is gone, which the answer will say
+        return self._wait(self.timeout, "it was ended")
+
+    def _wait(self, seconds: float, what: str) -> Reply:
+        try:
+            reply = self._replies.get(timeout=seconds)
+        except queue.Empty:
+            self._process.kill()
+            self._process.wait()
+            return Reply("lost", message=f"no answer within {seconds:g} s: {what}")
+        if reply is None:
+            code = self._process.wait()
+            how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            return Reply("lost", message=f"the process ended with {how}{self._last_words()}")
+        status, *rest = reply
+        return Reply(status, result=rest[0]) if status == "done" else Reply(status, None, *rest)
+
+    def _last_words(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return f": {lines[-1].strip()[:300]}" if lines else ""
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        with contextlib.suppress(OSError):  # of what was still to be written to it
+            self._process.stdin.close()  # type: ignore[union-attr]  # a pipe, as is the other
+        self._process.stdout.close()  # type: ignore[union-attr]
+        self._errors.close()
+
+
+def gather(
+    workers: Mapping[str, Worker],
+    requests: Mapping[str, list[tuple[Any, str, dict[str, Any]]]],
+    progress: Callable[[str, int, int], None] | None = None,
+    restarts: int = 2,
+) -> dict[str, dict[Any, Reply]]:
+    """Have every worker do its requests `(key, task, arguments)`, all at the same time: backend -> key -> reply.
+
+    A worker that is lost more than `restarts` times is asked no more; its other requests have no reply.
+    """
+    replies: dict[str, dict[Any, Reply]] = {backend: {} for backend in requests}
+
+    def work(backend: str) -> None:
+        worker = workers[backend]
+        for done, (key, task, arguments) in enumerate(requests[backend], start=1):
+            replies[backend][key] = worker.ask(task, **arguments)
+            if progress:
+                progress(backend, done, len(requests[backend]))
+            if replies[backend][key].status == "lost" and worker.restarts >= restarts:
+                return
+
+    threads = [threading.Thread(target=work, args=(backend,), daemon=True) for backend in requests]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return replies

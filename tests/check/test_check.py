@@ -1,0 +1,257 @@
+"""The checker itself: planted faults, each found by its own row and no other; right losses; what it refuses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from multiloss.check import CheckError, TargetError, assert_consistent, check_loss, compare, inputs, targets
+from multiloss.check.cli import main
+
+HERE = Path(__file__).parent
+FAULTS = HERE / "faults.py"
+ALL = {"tensorflow", "jax", "torch"}
+# Which row fails for each fault, and on which backends.
+PLANTED = {
+    "WrongValue": ("value", ALL),
+    "WrongGradient": ("gradient", ALL),
+    "NaNGradientOnTorch": ("gradient", {"torch"}),
+    "IgnoredWeight": ("sample_weight", ALL),
+    "IgnoredMask": ("mask", ALL),
+    "Overflow": ("float16", ALL),
+    "Stateful": ("determinism", ALL),
+    "LostParameter": ("config", ALL),
+    "Retracing": ("retracing", {"jax", "torch"}),
+    "CrashOnJax": ("runs", {"jax"}),
+    "HangOnTorch": ("runs", {"torch"}),
+    "Distance": ("labels above 2^24", ALL),
+}
+
+
+def failures(report):
+    return {(cell.check, cell.backend) for cell in report.failures}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_each_fault_is_found_in_its_own_row(name):
+    check, backends = PLANTED[name]
+    oracle, family = ("distance", "labels-embeddings") if name == "Distance" else ("mse", "regression")
+    report = check_loss(f"{FAULTS}:{name}", f"{HERE / 'faults_oracle.py'}:{oracle}", inputs=family, timeout=30)
+    assert failures(report) == {(check, backend) for backend in backends}, report.text()
+    for cell in report.failures:
+        assert cell.reproduce
+        assert cell.detail
+
+
+def test_a_right_loss_holds():
+    report = check_loss(f"{FAULTS}:Right(factor=2.0)", inputs="regression")
+    assert report.ok, report.text()
+    assert report.exit_code == 0
+
+
+# --- what is refused, with exit code 2 -------------------------------------------------------------------------------
+
+REFUSED = {
+    "no colon": (["nothing"], "a target must be `module:attribute` or `path.py:attribute`. Received: 'nothing'"),
+    "no module": (["no_such:loss"], "'no_such' does not import: ModuleNotFoundError: No module named 'no_such'"),
+    "no file": (["no_such.py:loss"], "no such file: no_such.py"),
+    "no expression": (["json:("], "`(` of 'json:(' is no Python expression"),
+    "unknown backend": (["json:loads", "--backends", "mxnet"], "`backends` must be of tensorflow, jax, torch, numpy"),
+    "no python": (
+        ["json:loads", "--backend", "jax=/no/python"],
+        "`backends` must give jax an interpreter. Received: '/",
+    ),
+    "no equals sign": (["json:loads", "--backend", "jax"], "`--backend` must be NAME=PYTHON. Received: 'jax'"),
+    "unknown check": (["json:loads", "--only", "speed"], "`checks` must be of runs, value, gradient"),
+    "no file of known": (["json:loads", "--known", "no_such.txt"], "No such file or directory: 'no_such.txt'"),
+    "oracle missing": (["json:loads", "--oracle", "json:nothing"], "'json:nothing' could not be made: NameError"),
+    "no attribute": (["keras.losses:Nothing", "--backends", "torch"], "'keras.losses:Nothing' could not be made"),
+    "not callable": (
+        ["keras:__version__", "--backends", "torch"],
+        "'keras:__version__' is not callable. Received: str",
+    ),
+    "other arguments": (["json:loads", "--backends", "torch"], "json:loads takes other arguments or inputs than"),
+    "unknown inputs": (
+        ["keras.losses:Dice", "--inputs", "x", "--backends", "torch"],
+        "`inputs` must be of labels-embedd",
+    ),
+    "no .npz": (["keras.losses:Dice", "--inputs", "no.npz", "--backends", "torch"], "no such file: no.npz"),
+    "shape": (
+        ["keras.losses:mean_squared_error", "--oracle", "numpy:subtract", "--backends", "torch"],
+        "`oracle` must return the shape of the loss, (6,). Received: (6, 3)",
+    ),
+    "failing oracle": (
+        ["keras.losses:mean_squared_error", "--oracle", "json:loads", "--backends", "torch"],
+        "`oracle` fails on 'random': TypeError",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_checked_is_refused_in_one_line(name, capsys):
+    arguments, message = REFUSED[name]
+    assert main(["check", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert message in err
+    assert err.startswith("multiloss check: ")
+    assert err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert main(["check", "no_such:loss", "--debug"]) == 2
+    assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_a_missing_backend_that_was_asked_for_fails(monkeypatch):
+    monkeypatch.setattr("multiloss.check.pool.installed", lambda backend: backend == "torch")
+    report = check_loss("keras.losses:MeanSquaredError", backends=["torch", "jax"], checks=["value"])
+    assert failures(report) == {("runs", "jax")}
+    assert "pip install 'multiloss[jax]'" in report.text()
+    unasked = check_loss("keras.losses:MeanSquaredError", checks=["value"])
+    assert unasked.ok
+    assert set(unasked.unchecked) == {"tensorflow", "jax"}
+
+
+# --- inputs, targets, comparisons ------------------------------------------------------------------------------------
+
+
+def test_inputs_of_a_file_and_of_a_function(tmp_path):
+    rng = np.random.default_rng(0)
+    y, x = rng.normal(size=(2, 4, 2)).astype(np.float32)
+    np.savez(tmp_path / "one.npz", y_true=y, y_pred=x)
+    np.savez(tmp_path / "two.npz", a_y_true=y, a_y_pred=x, b_y_true=y, b_y_pred=x)
+    assert [case.name for case in inputs.load(str(tmp_path / "one.npz"), 0)] == ["batch"]
+    assert [case.name for case in inputs.load(str(tmp_path / "two.npz"), 0)] == ["a", "b"]
+    (tmp_path / "made.py").write_text(
+        "def make(seed):\n    import numpy as np\n    return {'x': (np.ones(3), np.ones(3))}"
+    )
+    report = check_loss(
+        "keras.losses:mean_squared_error", inputs=f"{tmp_path / 'made.py'}:make", backends=["torch"], checks=["value"]
+    )
+    assert report.ok
+    np.savez(tmp_path / "half.npz", y_true=y)
+    with pytest.raises(TargetError, match=r"case .batch. of .* must be a pair"):
+        inputs.load(str(tmp_path / "half.npz"), 0)
+    np.savez(tmp_path / "ints.npz", y_true=y, y_pred=y.astype(int))
+    with pytest.raises(TargetError, match="must have floats `y_pred`, and as many rows of `y_true`"):
+        inputs.load(str(tmp_path / "ints.npz"), 0)
+
+
+def test_families_are_hard_and_repeatable():
+    for family in inputs.FAMILIES:
+        for logits in (False, True):
+            cases = inputs.family(family, 3, logits)
+            assert {len(case.x) for case in cases} >= {0, 1, 2}
+            assert any(case.large for case in cases)
+            assert [case.name for case in cases if case.plain] == ["random"]
+            for case, again in zip(cases, inputs.family(family, 3, logits), strict=True):
+                np.testing.assert_array_equal(case.x, again.x)
+                np.testing.assert_array_equal(case.y, again.y)
+                assert case.x.dtype == np.float32
+                assert len(case.x) == len(case.y)
+    assert (inputs.family("masks", 3)[0].x != inputs.family("masks", 4)[0].x).any()
+
+
+@pytest.mark.parametrize(
+    ("target", "family"),
+    [
+        ("keras.losses:Dice", "masks"),
+        ("keras.losses:BinaryFocalCrossentropy", "masks"),
+        ("keras.losses:CategoricalFocalCrossentropy", "one-hot"),
+        ("keras.losses:SparseCategoricalCrossentropy", "integer-labels"),
+        ("keras.losses:MeanSquaredError", "regression"),
+        ("multiloss:PairwiseUserLoss(margin=1.0)", "labels-embeddings"),
+        ("multiloss:dice_loss(smooth=1)", "masks"),
+    ],
+)
+def test_families_are_guessed_from_names(target, family):
+    assert inputs.guess(target) == family
+
+
+def test_targets_are_modules_files_calls_and_objects(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def loss(y, x, *, factor): return factor\ndef make(factor): return lambda y, x: factor\n")
+    assert targets.resolve(f"{path}:make(3)")(0, 0) == 3
+    assert targets.resolve(f"{path}:loss(factor=4)")(0, 0) == 4
+    assert targets.resolve("multiloss.oracles:dice") is targets.resolve(
+        targets.text_of(targets.resolve("multiloss.oracles:dice"))
+    )
+    assert targets.text_of(failures).endswith("test_check.py:failures")
+    with pytest.raises(TargetError, match="another process has to import it"):
+        targets.text_of(lambda y, x: x)
+
+
+def test_half_precision_is_rounded_to_nearest_even():
+    x = np.array([1 + 2.0**-8, 1 + 3 * 2.0**-8, -1.0, 3e38, 1e5], np.float32)
+    np.testing.assert_array_equal(compare.halved(x[:3], "bfloat16"), np.float32([1, 1 + 2.0**-6, -1]))
+    assert np.isinf(compare.halved(x[4:], "float16")).all()
+
+
+def test_kinks_allow_any_slope_between_the_sides():
+    x = np.zeros((1, 1), np.float32)
+    points, steps = compare.points(x)
+    slopes = compare.slopes(np.abs(points).sum(axis=(1, 2)), steps, x.shape)
+    assert (slopes.lower, slopes.upper) == (-1, 1)
+    assert compare.gradient_difference(np.array([[0.5]]), slopes, 1e-4).ratio == 0
+    assert compare.gradient_difference(np.array([[1.1]]), slopes, 1e-4).ratio > 100
+    assert compare.gradient_difference(np.array([[np.nan]]), slopes, 1e-4).ratio == np.inf
+
+
+# --- command and plugin ----------------------------------------------------------------------------------------------
+
+
+def test_the_command_writes_what_it_shows(tmp_path, capsys):
+    files = [str(tmp_path / name) for name in ("report.json", "report.html")]
+    arguments = ["check", "keras.losses:MeanSquaredError", "--backends", "torch", "--only", "value", "--only", "config"]
+    assert main([*arguments, "--json", files[0], "--html", files[1]]) == 1
+    table = capsys.readouterr().out
+    assert "FAIL config, torch\n  `get_config` leaves out dtype" in table
+    told = json.loads(Path(files[0]).read_text())
+    assert told["target"] == "keras.losses:MeanSquaredError"
+    assert "config" in Path(files[1]).read_text()
+    known = tmp_path / "known.txt"
+    known.write_text("config  # Keras leaves the dtype out\n")
+    assert main([*arguments, "--known", str(known)]) == 0
+    known.write_text("config\nvalue\n")
+    assert main([*arguments, "--known", str(known)]) == 1
+    assert "PASSES!" in capsys.readouterr().out
+
+
+def test_assert_consistent_in_a_suite_of_a_user(tmp_path):
+    (tmp_path / "test_mine.py").write_text(
+        "from multiloss.check import assert_consistent\n"
+        "def test_good(): assert_consistent('keras.losses:mean_squared_error', checks=['value'])\n"
+        "def test_bad(): assert_consistent('keras.losses:MeanSquaredError', checks=['config'])\n"
+    )
+    plugin = [] if "multiloss" in _entry_points() else ["-p", "multiloss.check.plugin"]
+    command = [sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", "--multiloss-backends", "torch"]
+    done = subprocess.run([*command, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "`get_config` leaves out dtype" in done.stdout
+    assert "jax" not in done.stdout
+
+
+def _entry_points():
+    from importlib.metadata import entry_points
+
+    return {point.name for point in entry_points(group="pytest11")}
+
+
+def test_importing_the_plugin_imports_no_framework():
+    program = (
+        "import multiloss.check.plugin, sys; "
+        "print(sorted({'keras', 'tensorflow', 'jax', 'torch'} & {name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_assert_consistent_raises_with_the_report():
+    with pytest.raises(AssertionError, match="leaves out dtype"):
+        assert_consistent("keras.losses:MeanSquaredError", backends=["torch"], checks=["config"])
+    with pytest.raises(CheckError, match="`checks` must be of"):
+        assert_consistent("keras.losses:MeanSquaredError", checks=["speed"])

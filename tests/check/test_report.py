@@ -1,0 +1,413 @@
+"""The report by itself: no loss, no backend, cells written by hand."""
+
+import itertools
+import json
+import math
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import pytest
+
+from multiloss.check.report import STATUSES, Cell, Report, read_known
+
+NAN_JAX = Cell(
+    "gradient",
+    "jax",
+    "fail",
+    "The gradient is nan where rows\ncoincide.",
+    error=math.nan,
+    tolerance=1e-5,
+    case="duplicated rows",
+    reproduce="multiloss check 'my:loss(\"a  b\")' --backends jax --seed 7",
+    errors={"random": 0.25, "duplicated rows": math.nan},
+)
+CELLS = (
+    Cell("value", "tensorflow", "pass", error=2e-7, tolerance=1e-5, case="random", errors={"random": 0.02, "ties": 0}),
+    Cell("value", "jax", "pass", error=0, tolerance=0),
+    Cell("gradient", "tensorflow", "pass", error=1.234e-6, tolerance=1e-6, errors={"random": 1.234, "far": 1e9}),
+    NAN_JAX,
+    Cell("mask", "tensorflow", "not applicable", "The loss takes no mask."),
+    Cell("mask", "jax", "not applicable", "The loss takes no mask."),
+    Cell("fit one step", "tensorflow", "pass"),
+    Cell("fit one step", "jax", "not checked", "Killed after 60 s."),
+)
+REPORT = Report(
+    target="my:loss",
+    oracle=None,
+    inputs="masks",
+    seed=7,
+    compared="Backends were compared with each other.",
+    versions={"tensorflow": "tensorflow 2.21.0, keras 3.15.1", "jax": "jax 0.10.0, keras 3.15.1"},
+    cells=CELLS,
+    unchecked={"torch": "not installed"},
+    seconds=12.34,
+    notes=("Smallest failing case:\ny_true = [0, 1]",),
+)
+TEXT = """\
+target      my:loss
+oracle      none
+compared    Backends were compared with each other.
+inputs      masks, seed 7
+tensorflow  tensorflow 2.21.0, keras 3.15.1
+jax         jax 0.10.0, keras 3.15.1
+
+              tensorflow  jax
+value         ok 0.02     ok 0
+gradient      ok 1.2      FAIL nan
+mask          -           -
+fit one step  ok          ?
+
+FAIL gradient, jax
+  The gradient is nan where rows coincide.
+  error nan, tolerance 1e-05, case duplicated rows, seed 7
+  multiloss check 'my:loss("a  b")' --backends jax --seed 7
+
+Do not apply
+  mask: The loss takes no mask.
+
+Not checked
+  fit one step (jax): Killed after 60 s.
+  torch: not installed
+
+Notes
+  Smallest failing case:
+  y_true = [0, 1]
+
+4 checks hold, 1 fail, 0 known, 2 do not apply, 1 not checked. 12.3 s."""
+
+
+def known(tmp_path, text):
+    path = tmp_path / "known.txt"
+    path.write_text(text)
+    return read_known(path)
+
+
+def statuses(report, check):
+    return [cell.status for cell in report.cells if cell.check == check]
+
+
+def report_of(**rows):
+    """A report with one check a keyword, its statuses on tensorflow, jax and torch."""
+    cells = [
+        Cell(check, backend, status)
+        for check, row in rows.items()
+        for backend, status in zip(("tensorflow", "jax", "torch"), row, strict=True)
+    ]
+    return replace(REPORT, versions={}, cells=tuple(cells))
+
+
+def test_text():
+    assert REPORT.text() == TEXT
+
+
+def test_colour_is_all_that_colour_changes():
+    coloured = REPORT.text(color=True)
+    assert "\033[31mFAIL nan\033[0m" in coloured
+    assert "\033[32mok 0.02\033[0m" in coloured
+    assert "\033[2m-\033[0m" in coloured
+    assert re.sub(r"\033\[\d*m", "", coloured) == TEXT
+
+
+def test_width_wraps_sentences_but_no_command():
+    command = "multiloss check " + "x" * 60 + " --seed 7"
+    long = replace(NAN_JAX, detail="Words that are to be wrapped at forty, of which there are many.", reproduce=command)
+    report = replace(REPORT, cells=(long,))
+    text = report.text(width=40)
+    assert "  Words that are to be wrapped at forty,\n  of which there are many.\n" in text
+    assert [line for line in text.splitlines() if len(line) > 40] == [f"  {command}", report.summary]
+
+
+@pytest.mark.parametrize(
+    ("error", "tolerance", "mark"),
+    [
+        (0, 0, "ok 0"),
+        (1e-30, 0, "ok inf"),
+        (math.nan, 0, "ok nan"),
+        (math.inf, 1e-5, "ok inf"),
+        (1, 8, "ok 0.12"),
+        (None, 1e-5, "ok"),
+        (1, None, "ok"),
+    ],
+)
+def test_mark_shows_the_error_as_a_share_of_its_tolerance(error, tolerance, mark):
+    assert Cell("value", "jax", "pass", error=error, tolerance=tolerance).mark == mark
+
+
+@pytest.mark.parametrize(
+    ("row", "ok"),
+    [
+        (["pass"] * 3, True),
+        (["pass", "known", "not applicable"], True),
+        (["known", "not checked", "not applicable"], True),
+        (["pass", "pass", "fail"], False),
+        (["pass", "pass", "unexpected pass"], False),
+        (["not applicable", "not checked", "not checked"], False),
+    ],
+)
+def test_exit_code(row, ok):
+    report = report_of(value=row)
+    assert (report.ok, report.exit_code) == (ok, 0 if ok else 1)
+    assert [cell.status for cell in report.failures] == [s for s in row if s in ("fail", "unexpected pass")]
+    assert report.summary.startswith("Nothing was checked: ") == (row[0] == "not applicable")
+
+
+def test_summary_counts_every_cell():
+    rows = {f"check {i}": [status] * 3 for i, status in enumerate(STATUSES)}
+    assert report_of(**rows).summary == (
+        "3 checks hold, 3 fail, 3 known, 3 do not apply, 3 pass though listed as known, 3 not checked. 12.3 s."
+    )
+
+
+def test_a_missing_cell_is_shown_as_not_checked():
+    text = replace(REPORT, cells=CELLS[1:3]).text()
+    assert "value     ?           ok 0\ngradient  ok 1.2      ?\n" in text
+
+
+def test_json():
+    data = json.loads(REPORT.json(), parse_constant=pytest.fail)
+    assert data == REPORT.as_dict()
+    assert data.pop("cells")[3] == {
+        "check": "gradient",
+        "backend": "jax",
+        "status": "fail",
+        "detail": "The gradient is nan where rows\ncoincide.",
+        "error": "nan",
+        "tolerance": 1e-5,
+        "case": "duplicated rows",
+        "reproduce": "multiloss check 'my:loss(\"a  b\")' --backends jax --seed 7",
+        "errors": {"random": 0.25, "duplicated rows": "nan"},
+    }
+    assert data == {
+        "schema": 1,
+        "ok": False,
+        "target": "my:loss",
+        "oracle": None,
+        "inputs": "masks",
+        "seed": 7,
+        "compared": "Backends were compared with each other.",
+        "versions": {"tensorflow": "tensorflow 2.21.0, keras 3.15.1", "jax": "jax 0.10.0, keras 3.15.1"},
+        "unchecked": {"torch": "not installed"},
+        "seconds": 12.34,
+        "notes": ["Smallest failing case:\ny_true = [0, 1]"],
+    }
+
+
+def test_json_of_infinities():
+    cell = Cell("value", "jax", "fail", error=math.inf, tolerance=1, errors={"a": -math.inf, "b": 1})
+    (data,) = json.loads(replace(REPORT, cells=(cell,)).json())["cells"]
+    assert (data["error"], data["errors"]) == ("inf", {"a": "-inf", "b": 1})
+
+
+def test_schema_documents_every_key():
+    documented = Report.as_dict.__doc__
+    data = REPORT.as_dict()
+    assert [key for key in (*data, *data["cells"][0]) if not re.search(rf"\b{key}\b", documented)] == []
+    assert [status for status in STATUSES if f'"{status}"' not in documented] == []
+
+
+class Tags(HTMLParser):
+    """Collects text by tag, and fails on a tag that is not closed in its turn."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.open, self.text, self.attributes = [], {}, []
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes += attrs
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        for tag in self.open[-1:]:
+            self.text.setdefault(tag, []).append(data)
+
+
+def test_html():
+    page = Tags(REPORT.html())
+    assert page.text["title"][0] == "multiloss check: my:loss"
+    assert page.text["td"] == ["ok 0.02", "ok 0", "ok 1.2", "FAIL nan", "-", "-", "ok", "?"]
+    assert page.text["th"] == ["tensorflow", "jax", "value", "gradient", "mask", "fit one step"]
+    assert page.text["h3"] == [" gradient, jax"]
+    assert page.text["code"] == [NAN_JAX.reproduce]
+    assert page.text["p"][1] == "error nan, tolerance 1e-05, case duplicated rows, seed 7"
+    assert page.text["li"] == [
+        "mask: The loss takes no mask.",
+        "fit one step (jax): Killed after 60 s.",
+        "torch: not installed",
+        "Smallest failing case:\ny_true = [0, 1]",
+    ]
+    # One page by itself: nothing is fetched, nothing is run.
+    assert not {name for name, _ in page.attributes} & {"src", "href"}
+    assert "script" not in page.text
+    assert "url(" not in REPORT.html()
+    assert "@import" not in REPORT.html()
+
+
+def test_html_without_failures_or_errors():
+    page = Tags(report_of(value=["pass"] * 3).html())
+    assert page.text["h2"] == ["Not checked", "Notes"]
+    assert "svg" not in page.text
+
+
+def test_html_escapes_what_users_wrote():
+    evil = "<script>alert(\"1\" & '2')</script>\x1b\x00"
+    cells = (Cell(evil, evil, "fail", evil, 1, 1, evil, evil, {evil: 1}), Cell("mask", evil, "not applicable", evil))
+    page = Report(evil, evil, evil, 0, evil, {evil: evil}, cells, {evil: evil}, 1.0, (evil,)).html()
+    assert "<script" not in page
+    assert not {"\x1b", "\x00"} & set(page)
+    parsed = Tags(page)  # an attribute that a quote broke off would leave more of them
+    assert {name for name, value in parsed.attributes if "script" in value} == {"title", "aria-label"}
+    ElementTree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
+
+
+def panels(report):
+    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", report.html(), re.DOTALL)]
+
+
+def points(svg):
+    """Title -> (x, y) of every point; a cross by its middle."""
+    found = {c.find("title").text: (float(c.get("cx")), float(c.get("cy"))) for c in svg.iter("circle")}
+    for path in svg.iter("path"):
+        x, y = re.match(r"M(\S+) (\S+)l8 8m0 -8l-8 8$", path.get("d")).groups()
+        found[path.find("title").text] = (float(x) + 4, float(y) + 4)
+    return found
+
+
+def test_plot():
+    value, gradient = panels(REPORT)
+    dashed = [float(line.get("y1")) for line in gradient.iter("line") if line.get("class") == "tolerance"]
+    shown = points(gradient)
+    assert dashed == [48]  # two of six decades below the top, at 8 of 8 to 128
+    title = "gradient, {}, {}: {} of the tolerance"
+    assert {t: y for t, (_, y) in shown.items()} == {
+        title.format("random", "tensorflow", "1.2"): pytest.approx(48 - 20 * math.log10(1.234), abs=0.05),  # 0.1 px
+        title.format("far", "tensorflow", "1e+09"): 8,
+        title.format("random", "jax", "0.25"): pytest.approx(48 + 20 * math.log10(4), abs=0.05),
+        title.format("duplicated rows", "jax", "nan"): 8,
+    }
+    assert len(list(gradient.iter("path"))) == 1  # only what is not finite is a cross
+    assert points(value)["value, ties, tensorflow: 0 of the tolerance"][1] == 128
+    # Cases from left to right, backends side by side within a case.
+    xs = [shown[title.format(*key)][0] for key in (("random", "tensorflow", "1.2"), ("random", "jax", "0.25"))]
+    xs += [
+        shown[title.format("far", "tensorflow", "1e+09")][0],
+        shown[title.format("duplicated rows", "jax", "nan")][0],
+    ]
+    assert xs == sorted(set(xs))
+    labels = [text.text for text in gradient.iter("text") if text.find("title") is not None]
+    assert labels == ["random", "far", "duplicated rows"]
+
+
+def test_plot_of_many_long_cases_stays_in_its_frame():
+    errors = {f"a case with a rather long name {i}": 10.0**i for i in range(-100, 100)}
+    cells = tuple(Cell("value", backend, "fail", errors=errors) for backend in "abcdef")
+    (svg,) = panels(replace(REPORT, cells=cells, versions={}))
+    _, _, width, height = map(float, svg.get("viewBox").split())
+    assert len(points(svg)) == 1200
+    assert all(62 <= x <= width and 8 <= y <= 128 for x, y in points(svg).values())
+    labels = [text for text in svg.iter("text") if text.find("title") is not None]
+    xs = [float(re.match(r"translate\((\S+)", text.get("transform")).group(1)) for text in labels]
+    assert min(b - a for a, b in itertools.pairwise(xs)) >= 12  # pixels between lines of 10
+    assert {len(text.text) for text in labels} == {22}
+    assert height < 300
+
+
+def test_known_failures(tmp_path):
+    report = report_of(
+        listed=["pass", "fail", "pass"],
+        everywhere=["pass", "fail", "not applicable"],
+        **{"two words": ["fail", "pass", "pass"]},
+        healed=["pass", "not checked", "pass"],
+        idle=["not applicable", "not checked", "not applicable"],
+        other=["pass", "fail", "pass"],
+    )
+    text = """
+        # what fails, and why
+        listed jax
+        listed torch      # wrong: passes
+        everywhere
+        two  words tensorflow
+        healed
+        idle
+        idle torch
+        other numpy       # no column here
+    """
+    marked = report.with_known(known(tmp_path, text))
+    assert statuses(marked, "listed") == ["pass", "known", "unexpected pass"]
+    assert statuses(marked, "everywhere") == ["pass", "known", "not applicable"]
+    assert statuses(marked, "two words") == ["known", "pass", "pass"]
+    assert statuses(marked, "healed") == ["unexpected pass", "not checked", "unexpected pass"]
+    assert statuses(marked, "idle") == statuses(report, "idle")
+    assert statuses(marked, "other") == ["pass", "fail", "pass"]
+    assert statuses(report, "listed") == ["pass", "fail", "pass"]  # a new report, the old one as it was
+    assert [(cell.check, cell.backend) for cell in marked.failures] == [
+        ("listed", "torch"),
+        ("healed", "tensorflow"),
+        ("healed", "torch"),
+        ("other", "jax"),
+    ]
+    assert marked.failures[0].detail == (
+        f"It passes, though listed as a known failure in {tmp_path}/known.txt:4: take the line out."
+    )
+    assert "PASSES! listed, torch\n  It passes" in marked.text()
+    assert "Known failures\n  listed (jax)\n  everywhere (jax)\n  two words (tensorflow)\n" in marked.text()
+
+
+def test_known_failures_make_it_ok_and_can_be_marked_twice(tmp_path):
+    listed = known(tmp_path, "gradient\n")
+    marked = REPORT.with_known(listed)
+    assert marked.ok
+    assert marked.cells[3] == replace(NAN_JAX, status="known")
+    assert marked.with_known(listed) == marked
+
+
+def test_known_names_a_backend_of_ones_own(tmp_path):
+    report = replace(REPORT, versions={}, cells=(Cell("value", "mine", "fail"),))
+    assert report.with_known(known(tmp_path, "value mine")).ok
+
+
+@pytest.mark.parametrize("entry", ["gradeint", "gradeint jax", "gradient jxa", "gradient numpy jax"])
+def test_known_failure_of_no_check(tmp_path, entry):
+    message = f"{tmp_path}/known.txt:2: expected `CHECK [BACKEND]`, a check of: value, gradient, mask, fit one step. "
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}Received: '{entry}'$"):
+        REPORT.with_known(known(tmp_path, f"\n{entry}\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("value\n jax # which?\n", "known.txt:2: expected `CHECK [BACKEND]`. Received no check: 'jax'"),
+        ("value jax\n\nvalue  jax\n", "known.txt:3: 'value jax' stands in {}/known.txt:1 already"),
+    ],
+)
+def test_known_lines_that_say_nothing(tmp_path, text, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{tmp_path}/' + message.format(tmp_path))}$"):
+        known(tmp_path, text)
+
+
+def test_known_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_known(tmp_path / "absent.txt")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"binary: expected text in UTF-8. Received: invalid start byte$"):
+        read_known(tmp_path / "binary")
+    assert known(tmp_path, "") == {}
+
+
+def test_a_cell_has_a_status_and_a_place_of_its_own():
+    with pytest.raises(ValueError, match=r"^`status` must be one of \('pass', .*\)\. Received: 'ok'$"):
+        Cell("value", "jax", "ok")
+    message = "^`cells` must hold a check once for each backend. Received twice: gradient, jax$"
+    with pytest.raises(ValueError, match=message):
+        replace(REPORT, cells=(*CELLS, replace(NAN_JAX, status="pass")))
