@@ -63,6 +63,26 @@ def numeric(name: str, value: Any) -> Tensor:
     return result
 
 
+def classes(name: str, value: Any) -> Tensor:
+    """Return a tensor of numbers: integers as int32 or narrower, those beyond it set to its ends, not wrapped."""
+    if isinstance(value, np.ndarray) or not ops.is_tensor(value):
+        try:
+            array = np.asarray(value)
+        except ValueError:  # rows of different lengths
+            return numeric(name, value)
+        if _is_wide(array):
+            least = max(-(2**31), np.iinfo(array.dtype).min)
+            value = np.clip(array, least, 2**31 - 1).astype(np.int32)
+    result = numeric(name, value)
+    if _is_wide(result):
+        result = ops.cast(ops.clip(ops.cast(result, "int64"), -(2**31), 2**31 - 1), "int32")
+    return result
+
+
+def _is_wide(value: Any) -> bool:
+    return str(getattr(value.dtype, "name", value.dtype)).rpartition(".")[2] in ("int64", "uint32", "uint64")
+
+
 def floats(name: str, value: Any) -> Tensor:
     """Return a tensor in float32 or better."""
     result = numeric(name, value)
@@ -72,7 +92,7 @@ def floats(name: str, value: Any) -> Tensor:
 def embeddings(name: str, value: Any) -> Tensor:
     """Return embeddings `[B, D]`, D >= 1, in float32 or better."""
     result = floats(name, value)
-    if _rank(name, result) != 2 or not result.shape[1]:
+    if rank(name, result) != 2 or not result.shape[1]:
         raise ValueError(f"`{name}` must have shape [B, D], D >= 1 and known. Received shape: {tuple(result.shape)}")
     return result
 
@@ -88,11 +108,11 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor) -> Tensor:
             "casts the labels of a plain function to float; those of a multiloss `Loss` it leaves.) "
             f"Received dtype: {dtype}"
         )
-    rank = _rank(name, value)
-    if rank not in (1, 2) or (rank == 2 and value.shape[1] == 0):
+    axes = rank(name, value)
+    if axes not in (1, 2) or (axes == 2 and value.shape[1] == 0):
         raise ValueError(f"`{name}` must have shape [B] or [B, K], K >= 1. Received shape: {tuple(value.shape)}")
     zeros = _same_size(name, value, rows_name, rows, axis=0)
-    columns = value if rank == 2 else value[:, None]
+    columns = value if axes == 2 else value[:, None]
     if dtype == "bool":
         columns = ops.cast(columns, "int32")
     elif host:
@@ -108,7 +128,7 @@ def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
     difference.
     """
     result = floats(name, value)
-    fits = _rank(name, result) <= _rank("y_pred", rows)
+    fits = rank(name, result) <= rank("y_pred", rows)
     shape, full = tuple(result.shape), tuple(rows.shape)
     fits = fits and all(
         size in (1, None) or (axis < axes and full[axis] in (size, None)) for axis, size in enumerate(shape)
@@ -126,7 +146,7 @@ def same_shape(name: str, value: Tensor, other_name: str, other: Tensor) -> list
 
     Computing that 0 raises if the sizes differ after all.
     """
-    if _rank(name, value) != _rank(other_name, other):
+    if rank(name, value) != rank(other_name, other):
         raise ValueError(
             f"`{name}` and `{other_name}` must have the same shape. "
             f"Received shapes: {tuple(value.shape)} and {tuple(other.shape)}"
@@ -156,7 +176,8 @@ def _as_array(name: str, value: Any) -> np.ndarray:
     return array if array.size else array.astype(np.int32)  # an empty list is of floats
 
 
-def _rank(name: str, value: Tensor) -> int:
+def rank(name: str, value: Tensor) -> int:
+    """Return the number of axes, which must be known."""
     try:
         return len(value.shape)
     except ValueError as error:  # TensorFlow, in a graph

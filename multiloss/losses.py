@@ -23,16 +23,20 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         y_pred = _as_tensor(y_pred)
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
         weights = {name: checks.floats(name, weight) for name, weight in given.items() if weight is not None}
+        for name, weight in weights.items():
+            checks.rank(name, weight)
         inside = {name: weight for name, weight in weights.items() if self._goes_inside(weight)}
         for name in weights.keys() - inside.keys():
             checks.weights(name, weights[name], y_pred, axes=1)
         dtype = checks.at_least_float32(self.dtype)
         values = self._values(y_true, ops.cast(y_pred, dtype), inside)
-        held = _Held(values, self.name, self.reduction, dtype)
-        # Keras finds its mask on the predictions, and applies it.
-        value = held(
-            *[values if "mask" in inside else y_pred] * 2, None if "sample_weight" in inside else sample_weight
-        )
+        outside = {name: weight for name, weight in weights.items() if name not in inside}
+        # Keras would multiply [B] by [B, 1, 1] to [B, 1, B]. Its mask it finds on the predictions, of whatever rank.
+        ones = [1] * (len(outside["mask"].shape) - 1 if "mask" in outside else 0)
+        held = _Held(_with_axes(values, ones), self.name, self.reduction, dtype)
+        weight = _with_axes(outside["sample_weight"], ones) if "sample_weight" in outside else None
+        value = held(*[y_pred if "mask" in outside else values] * 2, weight)
+        value = _with_axes(value, []) if ones and len(value.shape) == len(ones) + 1 else value
         return ops.sum(value) if self.reduction not in (None, "none") and tuple(value.shape) == (0,) else value
 
     def _goes_inside(self, weight: Tensor) -> bool:
@@ -55,6 +59,11 @@ def keras_mask(y_pred: Any) -> Tensor | None:
     one = ops.ones(())
     mask = _Held(one, name="mask", reduction=None, dtype="float32")(y_pred, y_pred)
     return None if mask is one else mask
+
+
+def _with_axes(rows: Tensor, ones: list[int]) -> Tensor:
+    """`[B]`, or `[B, 1, ...]`, with as many axes of size 1 as asked for; a scalar is left."""
+    return ops.reshape(rows, (-1, *ones)) if len(rows.shape) else rows
 
 
 def _as_tensor(y_pred: Any) -> Tensor:

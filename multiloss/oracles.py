@@ -270,6 +270,8 @@ def _absent(x: _Pixels) -> bool:
 
 def _unless_empty(loss: Callable[[_Pixels], float], x: _Pixels, o: dict[str, Any]) -> float:
     policy = o.get("empty", "penalize")
+    if x.w.size and not np.sum(x.w):
+        return 0.0
     if not _absent(x) or policy == "formula":
         return loss(x)
     predicted = np.sum(x.w * (x.p**2 if o.get("squared") else x.p))
@@ -512,7 +514,7 @@ def focal(y_true: Any, y_pred: Any, *, gamma: float = 2.0, mask: Any = None, **o
 
 
 def _surprise(p: np.ndarray, gamma: float) -> Any:
-    p = np.clip(p, 1e-7, 1 - 1e-7)
+    p = np.clip(p, 2.0**-23, 1 - 2.0**-23)
     return -np.log(p) * (1 - p) ** gamma
 
 

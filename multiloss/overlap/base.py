@@ -1,12 +1,11 @@
 """The base of the overlap losses: a function with its parameters, and weights and masks in the right place."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from multiloss.checks import Tensor
 from multiloss.losses import Loss
-from multiloss.overlap.options import OverlapOptions
+from multiloss.overlap.options import NAMES, OverlapOptions
 
 
 class OverlapLoss(Loss):
@@ -28,7 +27,7 @@ class OverlapLoss(Loss):
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         self.options = OverlapOptions.of(type(self).__name__, given, without)
-        names = [field.name for field in dataclasses.fields(OverlapOptions) if field.name not in without]
+        names = [name for name in NAMES if name not in without]
         self._function = function
         self._arguments = {**parameters, **{option: getattr(self.options, option) for option in names}}
 

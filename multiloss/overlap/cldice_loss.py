@@ -1,7 +1,6 @@
 """Soft centreline Dice (clDice) loss, for tubes: vessels, roads, neurites."""
 
 import functools
-import math
 import operator
 from typing import Any, final
 
@@ -61,6 +60,8 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
     m = engine.masks(y_true, y_pred, mask, chosen)
     if len(m.p.shape) not in (4, 5):
         raise ValueError(f"`y_pred` must have two or three axes of pixels. Received: {len(m.p.shape) - 2}")
+    if 0 in tuple(m.p.shape)[1:]:
+        raise ValueError(f"`y_pred` must have pixels. Received shape: {tuple(m.p.shape)[:-1]}")
     c = engine.counts(m, chosen)
     p = engine.thresholded(m.p, chosen.thresh)
     there = None if m.weight is None else ops.cast(ops.broadcast_to(m.weight, ops.shape(p)) > 0, p.dtype)
@@ -78,6 +79,10 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
 def _skeleton(x: Tensor, iterations: int, there: Tensor | None) -> Tensor:
     """Soft skeleton of `[B, ..., C]` in [0, 1], of two or three axes of pixels; what is not `there` is no neighbour."""
     axes = range(1, len(x.shape) - 1)
+    # Beside a sample of nothing: frameworks refuse to pool an empty batch, or die of its gradient.
+    x, there = (
+        None if a is None else ops.concatenate([ops.zeros((1, *ops.shape(a)[1:]), a.dtype), a]) for a in (x, there)
+    )
 
     def highest(x: Tensor, axis: int) -> Tensor:
         """Of three pixels along an axis."""
@@ -101,14 +106,12 @@ def _skeleton(x: Tensor, iterations: int, there: Tensor | None) -> Tensor:
         x = erode(x)
         removed = ops.relu(x - opened(x))
         result = result + ops.relu(removed - result * removed)
-    return result
+    return result[1:]
 
 
 def _parameters(iterations: int) -> dict[str, int]:
     expected = "an integer >= 0"
-    return {
-        "iterations": int(checks.number("iterations", iterations, expected, lambda x: x >= 0 and x == math.floor(x)))
-    }
+    return {"iterations": int(checks.number("iterations", iterations, expected, lambda x: x >= 0 and x.is_integer()))}
 
 
 @final

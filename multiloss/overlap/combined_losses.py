@@ -179,6 +179,13 @@ class DiceFocalLoss(OverlapLoss):
         super().__init__(dice_focal, parameters, options, (), reduction, name, dtype)
 
 
+def _listed(name: str, value: Any) -> list[Any]:
+    try:
+        return list(value)
+    except TypeError as error:
+        raise TypeError(f"`{name}` must be a sequence. Received: {type(value).__name__}") from error
+
+
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
 class CombinedLoss(Loss):
@@ -214,7 +221,7 @@ class CombinedLoss(Loss):
         dtype: Any = None,
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
-        self.losses = list(losses)
+        self.losses: list[OverlapLoss | CombinedLoss] = _listed("losses", losses)
         for loss in self.losses:
             if not isinstance(loss, (OverlapLoss, CombinedLoss)):
                 raise TypeError(f"`losses` must be overlap losses of multiloss. Received: {type(loss).__name__}")
@@ -223,7 +230,7 @@ class CombinedLoss(Loss):
                 "`losses` must be one or more, all with a value for each sample or all with one for the batch. "
                 f"Received: {[loss.name for loss in self.losses]}"
             )
-        weights = [1.0] * len(self.losses) if weights is None else list(weights)
+        weights = [1.0] * len(self.losses) if weights is None else _listed("weights", weights)
         if len(weights) != len(self.losses):
             raise ValueError(f"`weights` must be one for each of {len(self.losses)} losses. Received: {len(weights)}")
         self.weights = [checks.non_negative("weights", weight) for weight in weights]

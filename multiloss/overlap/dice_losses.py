@@ -33,7 +33,7 @@ def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Tenso
     Returns:
         `[B]`, or a scalar for `over="batch"` and `over="all"`; float32, or float64 if `y_pred` is and the backend has
         it. In [0, 1] for predictions in [0, 1]. A ratio without truth is what `empty` says; one without truth,
-        prediction and smooth is 0, and so is a sample without pixels.
+        prediction and smooth is 0, and so is one all of whose pixels are masked or ignored.
 
     Raises:
         TypeError: if an argument is unknown, or not of the kind that it must be.
@@ -103,7 +103,7 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
     Courville 2013, arXiv:1308.3432), so that a thresholded Dice trains.
 
     Args:
-        y_true: truth, any shape: booleans, integers or floats, 0 and 1 or soft labels in [0, 1].
+        y_true: truth, `[B, ...]`: booleans, integers or floats, 0 and 1 or soft labels in [0, 1].
         y_pred: predicted probabilities in [0, 1] (no logits), of the same shape. Half precision is summed in float32.
         smooth: finite number >= 0, in pixels. It keeps empty masks finite: both empty gives 1. At 0 that limit is kept,
             with a gradient of 0.

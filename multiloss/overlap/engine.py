@@ -18,6 +18,8 @@ from multiloss.checks import Tensor
 from multiloss.overlap.options import OverlapOptions
 
 _BLOCKS = 512
+# The least number that float32 has all digits of.
+_TINY = 2.0**-126
 
 
 class Masks(NamedTuple):
@@ -38,6 +40,7 @@ class Counts(NamedTuple):
     fn: Tensor
     pixels: Tensor
     absent: Tensor  # bool: no truth
+    masked: bool  # whether pixels may count for nothing
 
 
 # --- truth, predictions and masks in one form ------------------------------------------------------------------------
@@ -48,7 +51,9 @@ def masks(y_true: Any, y_pred: Any, mask: Any, options: OverlapOptions) -> Masks
 
     `mask` is None, one mask, or a dict of masks by their names.
     """
-    x, truth = checks.floats("y_pred", y_pred), checks.numeric("y_true", y_true)
+    x, truth = checks.floats("y_pred", y_pred), checks.classes("y_true", y_true)
+    if not len(x.shape):
+        raise ValueError("`y_pred` must have shape [B, ...]. Received a scalar")
     first = False
     if options.mode != "binary":
         if len(x.shape) < 2:
@@ -134,7 +139,7 @@ def _labels(truth: Tensor, x: Tensor, options: OverlapOptions) -> tuple[Tensor, 
     if indices:
         if not whole:
             raise TypeError(f"`y_true` must be integers where it has no class axis. Received dtype: {dtype}")
-        truth = ops.cast(truth if len(truth.shape) == len(x.shape) else truth[..., None], "int32")
+        truth = ops.cast(truth if len(truth.shape) == len(x.shape) else ops.expand_dims(truth, -1), "int32")
         zeros = checks.same_shape("y_true", truth, "y_pred", x[..., :1])
         return (
             ops.equal(truth, ops.arange(x.shape[-1], dtype="int32")),
@@ -164,7 +169,7 @@ def counts(m: Masks, options: OverlapOptions) -> Counts:
     smoothed = [] if m.raw is m.t else [(m.raw,)]
     tp, truth, found, *raw = totals(m, options, (m.t, p), (m.t,) * times, (p,) * times, *smoothed)
     present = raw[0] if raw else truth
-    return Counts(tp, found - tp, truth - tp, pixels(m, options), ops.equal(present, 0))
+    return Counts(tp, found - tp, truth - tp, pixels(m, options), ops.equal(present, 0), m.weight is not None)
 
 
 def thresholded(p: Tensor, thresh: float | None) -> Tensor:
@@ -195,7 +200,7 @@ def _ratios(sums: Tensor, options: OverlapOptions) -> Tensor:
     """Sums of samples and classes `[B, C]` -> those of each ratio."""
     classes = sums.shape[1]
     indices = counted(classes, options)
-    if len(indices) < classes:
+    if indices != list(range(classes)):
         sums = ops.take(sums, indices, axis=1)
     if options.over in ("class", "all"):
         sums = sums if options.class_weight is None else sums * _class_weights(sums, indices, options)
@@ -206,7 +211,7 @@ def _ratios(sums: Tensor, options: OverlapOptions) -> Tensor:
 def columns(x: Tensor, options: OverlapOptions) -> Tensor:
     """`[B, ..., C]` -> the pixels of each ratio, `[R, N, C]`, unweighted."""
     indices = counted(x.shape[-1], options)
-    x = x if len(indices) == x.shape[-1] else ops.take(x, indices, axis=-1)
+    x = x if indices == list(range(x.shape[-1])) else ops.take(x, indices, axis=-1)
     shape, merged = ops.shape(x), options.over in ("class", "all")
     size = functools.reduce(operator.mul, shape[1:-1], len(indices) if merged else 1)
     batch, size = (1, shape[0] * size) if options.whole_batch else (shape[0], size)
@@ -280,39 +285,43 @@ def tversky_loss(c: Counts, alpha: float, beta: float, options: OverlapOptions) 
     whole = c.tp + wrong + below
     wrong = wrong + (below - above)
     # Nothing is 0 with a smooth that float32 has, and there is no need to look.
-    return where_empty(wrong / whole if below > 2.0**-126 else ratio(wrong, whole), c, options)
+    return where_empty(wrong / whole if below > _TINY else ratio(wrong, whole), c, options)
 
 
 def where_empty(losses: Tensor, c: Counts, options: OverlapOptions) -> Tensor:
-    """Losses of ratios, replaced by what `empty` says where there is no truth."""
-    if options.empty == "formula":
-        return losses
+    """Losses of ratios, replaced by what `empty` says where there is no truth, and by 0 where there are no pixels."""
     if options.empty == "penalize":
-        return ops.where(c.absent, ratio(c.tp + c.fp, c.pixels), losses)
-    return ops.where(c.absent, ops.full_like(losses, 1.0 if options.empty == "zero" else 0.0), losses)
+        losses = ops.where(c.absent, ratio(c.tp + c.fp, c.pixels), losses)
+    elif options.empty != "formula":
+        losses = ops.where(c.absent, ops.full_like(losses, 1.0 if options.empty == "zero" else 0.0), losses)
+    return ops.where(ops.equal(c.pixels, 0), ops.zeros_like(losses), losses) if c.masked else losses
 
 
 def mean(losses: Tensor, c: Counts, m: Masks, options: OverlapOptions) -> Tensor:
     """Mean over the classes of each ratio, weighted: `[R, C]` -> `[B]`, or a scalar if it is of the whole batch."""
+    skip = c.absent if options.empty == "skip" else None
     if losses.shape[1] == 1:
-        losses = losses[:, 0]  # where nothing is counted, `where_empty` has made it 0
+        losses = losses if skip is None else ops.where(skip, ops.zeros_like(losses), losses)
+        losses = losses[:, 0]
     else:
         weights = ops.broadcast_to(class_weights(m, options), ops.shape(losses))
-        if options.empty == "skip":
-            weights = ops.where(c.absent, ops.zeros_like(weights), weights)
+        weights = weights if skip is None else ops.where(skip, ops.zeros_like(weights), weights)
         losses = ratio(ops.sum(losses * weights, axis=1), ops.sum(weights, axis=1))
     return losses[0] if options.whole_batch else losses
 
 
 def ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Divide, and return 0, with a gradient of 0, where the denominator is 0."""
-    empty = ops.equal(below, 0)
-    return ops.where(empty, ops.zeros_like(above), above / ops.where(empty, ops.ones_like(below), below))
+    """Divide, and return 0, with a gradient of 0, where the denominator is 0 or nearly so."""
+    empty = ops.abs(below) < _TINY
+    below = ops.where(empty, ops.ones_like(below), below)
+    # Both over a constant of the size of the denominator: its square, by which a gradient divides, may be 0 in float32.
+    size = ops.stop_gradient(below)
+    return ops.where(empty, ops.zeros_like(above), (above / size) / (below / size))
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
-    """`x ** exponent` for x >= 0, with a gradient of 0 at 0, where it may be infinite."""
+    """`x ** exponent` for x >= 0, with a gradient of 0 at 0 or nearly there, where it may be infinite."""
     if exponent == 1:
         return x
-    positive = x > 0
-    return ops.where(positive, ops.where(positive, x, ops.ones_like(x)) ** exponent, ops.zeros_like(x))
+    zero = x < _TINY  # which NaN is not
+    return ops.where(zero, ops.zeros_like(x), ops.where(zero, ops.ones_like(x), x) ** exponent)

@@ -68,7 +68,7 @@ def generalized_dice(
         return ops.sum(weights * x, axis=1, keepdims=True)
 
     absent = ops.all(c.absent, axis=1, keepdims=True)
-    c = engine.Counts(together(c.tp), together(c.fp), together(c.fn), together(c.pixels), absent)
+    c = engine.Counts(together(c.tp), together(c.fp), together(c.fn), together(c.pixels), absent, c.masked)
     return engine.mean(engine.tversky_loss(c, 0.5, 0.5, chosen), c, m, chosen)
 
 

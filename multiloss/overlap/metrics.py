@@ -8,7 +8,7 @@ from keras import ops
 
 from multiloss.checks import Tensor
 from multiloss.overlap import engine
-from multiloss.overlap.options import OverlapOptions
+from multiloss.overlap.options import NAMES, OverlapOptions
 
 __all__ = ["DiceCoefficient", "JaccardIndex"]
 
@@ -33,12 +33,16 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add the counts of a batch. A `sample_weight` weights samples, or pixels, as `mask` does in `dice`."""
-        whole = dataclasses.replace(self.options, over="batch", class_weight=None)
-        m = engine.masks(y_true, y_pred, sample_weight, whole)
+        whole = dataclasses.replace(self.options, over="batch")
+        m = engine.masks(y_true, y_pred, None if sample_weight is None else {"sample_weight": sample_weight}, whole)
         c = engine.counts(m, whole)
         counts = ops.cast(ops.concatenate([c.tp, c.fp, c.fn], axis=0), "float32")
+        shape = tuple(counts.shape)
+        if self._counts is not None and tuple(self._counts.shape) != shape:
+            raise ValueError(
+                f"`y_pred` must have the {self._counts.shape[1]} classes of the batches before. Received: {shape[1]}"
+            )
         if self._counts is None:
-            shape = tuple(counts.shape)
             self._counts = self.add_variable(shape, initializer="zeros", dtype="float32", name="counts")
             self._lost = self.add_variable(shape, initializer="zeros", dtype="float32", name="lost")
         # Compensated (Kahan): from 2^24 pixels on, float32 would lose single ones.
@@ -51,23 +55,23 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
     def result(self) -> Tensor:
         """Return the index of everything added: a scalar, or `[C]` for `average=None`."""
         if self._counts is None:
-            return ops.zeros((), dtype="float32")
+            return ops.zeros((), dtype=self.dtype)
         tp, fp, fn = ops.unstack(ops.convert_to_tensor(self._counts) - ops.convert_to_tensor(self._lost))
         wrong = self._wrong * (fp + fn)
-        seen = tp + wrong > 0
+        seen = ops.logical_not(tp + wrong <= 0)  # nor is NaN
         index = 1 - engine.ratio(wrong, tp + wrong)
         if self.average is None:
-            return ops.where(seen, index, ops.full_like(index, float("nan")))
+            return ops.cast(ops.where(seen, index, ops.full_like(index, float("nan"))), self.dtype)
         weights = ops.cast(seen, index.dtype)
         if self.options.class_weight is not None:
             indices = engine.counted(len(self.options.class_weight), self.options)
             chosen = [self.options.class_weight[c] for c in indices]
             weights = weights * ops.convert_to_tensor(chosen, dtype=weights.dtype)
-        return 1 - engine.ratio(ops.sum(weights * (1 - index)), ops.sum(weights))
+        return ops.cast(1 - engine.ratio(ops.sum(weights * (1 - index)), ops.sum(weights)), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        names = [field.name for field in dataclasses.fields(OverlapOptions) if field.name not in _WITHOUT]
+        names = [name for name in NAMES if name not in _WITHOUT]
         options = {option: getattr(self.options, option) for option in names}
         return {**super().get_config(), "average": self.average, **options}
 

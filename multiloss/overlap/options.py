@@ -1,8 +1,8 @@
 """What can be asked of every overlap loss, checked once and meaning the same everywhere."""
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+import numbers
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 from multiloss import checks
@@ -103,10 +103,13 @@ class OverlapOptions:
                     raise ValueError(
                         f'`{name}` needs a class axis: `mode` "multiclass" or "multilabel". Received: binary'
                     )
-        if self.ignore_index is not None and (
-            isinstance(self.ignore_index, bool) or not isinstance(self.ignore_index, int)
-        ):
-            raise TypeError(f"`ignore_index` must be None or an integer. Received: {self.ignore_index!r}")
+        ignored: Any = self.ignore_index
+        if ignored is not None:
+            if isinstance(ignored, bool) or not isinstance(ignored, numbers.Integral):
+                raise TypeError(f"`ignore_index` must be None or an integer. Received: {ignored!r}")
+            if not -(2**31) < int(ignored) < 2**31 - 1:  # labels beyond are set to the ends
+                raise ValueError(f"`ignore_index` must be an int32 within its ends. Received: {ignored!r}")
+            self._set("ignore_index", int(ignored))
         smooth = self.smooth if isinstance(self.smooth, (tuple, list)) else (self.smooth, self.smooth)
         if len(smooth) != 2:
             raise ValueError(f"`smooth` must be a number >= 0 or two of them. Received: {self.smooth!r}")
@@ -128,7 +131,7 @@ class OverlapOptions:
     @classmethod
     def of(cls, function: str, given: dict[str, Any], without: Sequence[str] = ()) -> "OverlapOptions":
         """Return the options given to a function that has all of them but those in `without`."""
-        names = [field.name for field in dataclasses.fields(cls) if field.name not in without]
+        names = [name for name in NAMES if name not in without]
         for name in given:
             if name not in names:
                 raise TypeError(f"`{name}` is not an argument of {function}. Expected, of options: {', '.join(names)}")
@@ -140,16 +143,24 @@ class OverlapOptions:
         return self.over in ("batch", "all")
 
 
+# Looked up once: `torch.compile` cannot trace the fields of a dataclass.
+NAMES = tuple(field.name for field in dataclasses.fields(OverlapOptions))
+
+
 def _one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {value!r}")
 
 
 def _several(name: str, value: Any, expected: str, check: Callable[[str, Any], Any]) -> tuple[Any, ...]:
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__iter__"):
+    try:
+        parts = None if isinstance(value, (str, bytes, Mapping, Set)) else list(value)
+    except TypeError:
+        parts = None
+    if parts is None or any(getattr(part, "shape", ()) != () for part in parts):
         raise TypeError(f"`{name}` must be {expected}. Received: {value!r}")
-    return tuple(check(name, getattr(part, "item", lambda part=part: part)()) for part in value)
+    return tuple(check(name, getattr(part, "item", lambda part=part: part)()) for part in parts)
 
 
 def _index(name: str, value: Any) -> int:
-    return int(checks.number(name, value, "class indices >= 0", lambda x: x >= 0 and x == math.floor(x)))
+    return int(checks.number(name, value, "class indices >= 0", lambda x: x >= 0 and x.is_integer()))

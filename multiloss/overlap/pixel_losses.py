@@ -26,7 +26,7 @@ def cross_entropy(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any)
 
     Args:
         y_true: as in `dice`.
-        y_pred: as in `dice`. Probabilities are kept 1e-7 from 0 and 1; logits are exact.
+        y_pred: as in `dice`. Probabilities are kept 2^-23 from 0 and 1; logits are exact.
         mask: as in `dice`.
         **options: what `OverlapOptions` lists, but for `empty`, `smooth`, `squared` and `thresh`.
 

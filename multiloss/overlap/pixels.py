@@ -9,8 +9,8 @@ from multiloss.overlap import engine
 from multiloss.overlap.engine import Masks
 from multiloss.overlap.options import OverlapOptions
 
-# What probabilities are kept from 0 and 1: float32 has nothing between 1 - 6e-8 and 1.
-_EPSILON = 1e-7
+# What probabilities are kept from 0 and 1. float32 has 1 minus it exactly, which it has not of 1e-7.
+_EPSILON = 2.0**-23
 
 
 def logs(m: Masks, options: OverlapOptions) -> tuple[Tensor, Tensor]:
