@@ -98,14 +98,6 @@ def slopes(sums: np.ndarray, steps: np.ndarray, shape: Sequence[int]) -> Slopes:
     return Slopes(pair.min(axis=0), pair.max(axis=0))
 
 
-def noisy(slopes: Slopes) -> bool:
-    """Tell whether one-sided derivatives mostly differ, as they do if values are rounded by more than float64."""
-    off = np.abs(slopes.upper - slopes.lower)
-    off = off[np.isfinite(off)]
-    size = max(largest(slopes.lower), largest(slopes.upper))
-    return bool(off.size and size and np.median(off) > 1e-4 * size)
-
-
 def gradient_difference(got: Any, slopes: Slopes, tolerance: Any) -> Difference:
     """Compare a gradient with slopes. At a kink, where they differ, whatever lies between them is right."""
     if got is None or np.shape(got) != slopes.lower.shape:

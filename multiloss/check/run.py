@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from multiloss.check import compare, inputs, pool
-from multiloss.check.compare import Difference
+from multiloss.check import compare, inputs, judge, pool
 from multiloss.check.inputs import Case
 from multiloss.check.pool import Reply, Worker
 from multiloss.check.report import Cell, Report, read_known
@@ -35,7 +34,6 @@ CHECKS = (
     "retracing",
     "determinism",
 )
-_NO_LOSS = "a plain function: it is Keras that weights, masks and reduces its values"
 _OFFSET = 2**24
 
 
@@ -189,6 +187,8 @@ class _Job:
         self.compared = ""
         self.described: dict[str, dict[str, Any]] = {}
         self.own = False  # whether the oracle speaks of the reduced loss
+        self.kind = ""
+        self.expected: dict[str, dict[str, Any]] = {}
 
     # --- what is asked -----------------------------------------------------------------------------------------------
 
@@ -219,11 +219,7 @@ class _Job:
             self.progress,
         )
         self.refuse_bad_targets(replies, cases)
-        judge = _Judge(self, cases, replies)
-        return [
-            *cells,
-            *[cell for check in self.checks for backend in self.described for cell in judge(check, backend)],
-        ]
+        return [*cells, *judge.verdicts(self, cases, replies)]
 
     @property
     def is_loss(self) -> bool:
@@ -271,7 +267,7 @@ class _Job:
         plain = next(case for case in cases if case.plain)
         reduction = "own" if self.own else "none"
         forward_only = backend in pool.FORWARD_ONLY
-        compiled = _compiled(told)
+        compiled = judge.compiled(told)
 
         def ask(check: str, case: Case, name: str, task: str = "run", **arguments: Any) -> None:
             if check in self.checks:
@@ -374,10 +370,14 @@ class _Job:
         return "tensorflow" if "tensorflow" in able else next(iter(able), "")
 
     def points(self, case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return points and steps: at the case, where rounding might have left it (and whole), and in large steps."""
+        """Return points and steps: at the case, other roundings of it whole, and, where float64 is, steps at one."""
         others = compare.rounded(case.x, self.seed)
-        found = [compare.points(case.x), compare.points(others[0]), (np.stack(others), np.zeros(0))]
-        return found if self.reference == "tensorflow" else [*found, compare.points(case.x, compare.COARSE_STEP)]
+        exact = self.reference == "tensorflow"
+        found = [
+            compare.points(case.x, compare.STEP if exact else compare.COARSE_STEP),
+            (np.stack(others), np.zeros(0)),
+        ]
+        return [*found, compare.points(others[0])] if exact else found
 
     def columns(self, case: Case) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return batches that mean the same, with and without an axis of size 1."""
@@ -415,331 +415,7 @@ class _Job:
         return " ".join([*words, *([] if check == "runs" else ["--only", shlex.quote(check)])])
 
 
-def _compiled(told: dict[str, Any]) -> list[str]:
-    # To generate code takes torch a minute for some losses; to trace and differentiate does not.
-    return [mode for mode in told["modes"] if mode not in ("eager", "inductor") and "unknown" not in mode]
-
-
 def _upstream(shape: tuple[int, ...]) -> np.ndarray:
     # As `worker.upstream_of`, which cannot be had here without Keras.
     factors = 1 + 0.5 * np.cos(np.arange(int(np.prod(shape))))
     return factors.reshape(shape).astype(np.float32).astype(np.float64)
-
-
-class _Judge:
-    """What the replies mean: cells of one check on one backend."""
-
-    def __init__(self, job: _Job, cases: list[Case], replies: dict[str, dict[Any, Reply]]):
-        self.job, self.cases, self.replies = job, cases, replies
-        self.plain = next(case for case in cases if case.plain)
-
-    def __call__(self, check: str, backend: str) -> list[Cell]:
-        self.check, self.backend = check, backend
-        name = {"[B] and [B, 1]": "columns", "labels above 2^24": "large_labels"}.get(check, check.replace(" ", "_"))
-        name = "half" if check in compare.HALF else name
-        if why := self.inapplicable():
-            return [Cell(check, backend, "not applicable", why)]
-        try:
-            return [self.cell(*getattr(self, name)())]
-        except _NoAnswerError as error:
-            return [Cell(check, backend, "not checked", str(error))]
-        except _FailError as error:
-            return [self.failed(*error.args)]
-
-    def inapplicable(self) -> str:
-        job, told = self.job, self.job.described[self.backend]
-        if self.backend in pool.FORWARD_ONLY and self.check not in ("runs", "value"):
-            return f"{self.backend} computes no gradients: values only"
-        if self.check in ("sample_weight", "mask", "reduction", "config") and not told["loss"]:
-            return _NO_LOSS
-        if self.check == "unknown batch size" and not any("unknown" in mode for mode in told["modes"]):
-            return f"{self.backend} knows every size when it traces"
-        if self.check == "compiled" and len(told["modes"]) == 1:
-            return f"{self.backend} does not compile"
-        if self.check == "[B] and [B, 1]" and not job.columns(self.plain):
-            return "truth has a class or pixel axis" if job.kind else "only for inputs of a known family"
-        if self.check == "labels above 2^24" and job.kind != "labels-embeddings":
-            return "labels are not identities"
-        return ""
-
-    # --- answers -----------------------------------------------------------------------------------------------------
-
-    def done(self, case: Case, name: str, check: str = "") -> Any:
-        """Return what a worker found, or raise why it did not."""
-        reply = self.replies[self.backend].get((check or self.check, case.name, name))
-        if reply is None:
-            raise _NoAnswerError("the worker was lost before")
-        if reply.status == "lost":
-            raise _NoAnswerError(reply.message)
-        if reply.status == "error":
-            raise _FailError(f"{name}: {reply.message}", case.name)
-        return reply.result
-
-    def cell(self, differences: dict[str, Difference], detail: str = "") -> Cell:
-        """Make a cell of differences by case: what is worst counts."""
-        ratios = {case: found.ratio for case, found in differences.items()}
-        worst = max(ratios, key=lambda case: ratios[case], default=None)
-        bad = worst is not None and not ratios[worst] <= 1
-        return Cell(
-            self.check,
-            self.backend,
-            "fail" if bad else "pass",
-            detail if bad else "",
-            None if worst is None else differences[worst].error,
-            None if worst is None else differences[worst].tolerance,
-            worst,
-            self.job.line(self.check, self.backend) if bad else None,
-            ratios,
-        )
-
-    def failed(self, detail: str, case: str | None = None) -> Cell:
-        line = self.job.line(self.check, self.backend)
-        return Cell(self.check, self.backend, "fail", detail, case=case, reproduce=line)
-
-    def scale(self) -> float:
-        """Return what values of this loss are like: half the cases have larger ones."""
-        sizes = [compare.largest(self.done(case, "eager", "value")["value"]) for case in self.cases if case.x.size]
-        return float(np.median(sizes)) if sizes else 1.0
-
-    # --- checks ------------------------------------------------------------------------------------------------------
-
-    def runs(self) -> Any:
-        lost = [(key, r) for key, r in self.replies[self.backend].items() if r.status == "lost"]
-        if lost:
-            (check, case, name), reply = lost[0]
-            raise _FailError(f"{reply.message}, at {check} ({name})", case)
-        return ({},)
-
-    def value(self) -> Any:
-        differences, details = {}, []
-        for case in self.cases:
-            got = self.done(case, "eager")["value"]
-            if self.job.expected:
-                known = self.job.expected[case.name]
-                wanted, noise = known["value"], known["sensitivity"]
-            else:
-                wanted, noise = self.median(case), self.noise(case)
-            size = max(compare.largest(wanted), self.scale())
-            differences[case.name] = found = compare.difference(
-                got, wanted, compare.VALUE * size + compare.ROUNDINGS * noise
-            )
-            if not found.ratio <= 1 and np.shape(got) != np.shape(wanted):
-                details.append(f"shape {np.shape(got)} instead of {np.shape(wanted)}")
-        return differences, (
-            details or ["another value than " + ("the oracle" if self.job.expected else "others have")]
-        )[0]
-
-    def median(self, case: Case) -> Any:
-        """Return what most backends say: of two, the first."""
-        values = []
-        for answers in self.replies.values():
-            reply = answers.get(("value", case.name, "eager"))
-            if reply is not None and reply.status == "done":
-                values.append(reply.result["value"])
-        same = [value for value in values if value.shape == values[0].shape]
-        return np.sort(np.stack(same), axis=0)[(len(same) - 1) // 2] if len(same) > 2 else values[0]
-
-    def noise(self, case: Case) -> float:
-        """Return what rounding the inputs changes in the values, by those in float64."""
-        reply = self.replies.get(self.job.reference, {}).get(("gradient", case.name, "exact"))
-        if reply is None or reply.status != "done":
-            return 0.0
-        first, _, others, *_ = self.parts(case, reply.result["sums"])
-        return compare.largest(others - first[0])
-
-    def parts(self, case: Case, sums: np.ndarray) -> list[np.ndarray]:
-        """Cut the values of a case as its points are."""
-        return np.split(sums, np.cumsum([len(points) for points, _ in self.job.points(case)])[:-1])
-
-    def gradient(self) -> Any:
-        differences = {}
-        for case in self.cases:
-            got = self.done(case, "eager", "value")["gradient"]
-            if case.large or not case.x.size:
-                finite = got is not None and np.isfinite(got).all()
-                differences[case.name] = Difference(0.0 if finite else float("nan"), 1.0)
-                continue
-            if self.job.expected:
-                slopes, noise = (self.job.expected[case.name][name] for name in ("slopes", "slope sensitivity"))
-                smallest = compare.GRADIENT
-            else:
-                slopes, noise, smallest = self.own_slopes(case)
-            size = max(compare.largest(slopes.lower), compare.largest(slopes.upper), 1e-30)
-            tolerance = smallest * size + compare.ROUNDINGS * noise
-            differences[case.name] = compare.gradient_difference(got, slopes, tolerance)
-        bad = [case for case, found in differences.items() if not found.ratio <= 1]
-        nan = any(np.isnan(differences[case].error) for case in bad)
-        return differences, "the gradient is not finite" if nan else "another gradient than the values have"
-
-    def own_slopes(self, case: Case) -> Any:
-        reply = self.replies[self.job.reference].get(("gradient", case.name, "exact"))
-        if reply is None or reply.status != "done":
-            why = "no answer" if reply is None else reply.message
-            raise _NoAnswerError(f"{self.job.reference} has no values in float64: {why}")
-        points, sums = self.job.points(case), self.parts(case, reply.result["sums"])
-        slopes, other, *coarse = (
-            compare.slopes(part, steps, case.x.shape)
-            for part, (_, steps) in zip(sums, points, strict=True)
-            if len(steps)
-        )
-        if coarse and compare.noisy(slopes):
-            return coarse[0], np.zeros(case.x.shape), compare.COARSE_GRADIENT
-        return slopes, compare.moved(slopes, other), compare.GRADIENT
-
-    def same_as(self, case: Case, name: str, other: str, tolerance: float = compare.VALUE) -> Difference:
-        """Compare value and gradient of two runs."""
-        got, wanted = self.done(case, name), self.done(case, other)
-        value = compare.difference(
-            got["value"], wanted["value"], tolerance * max(compare.largest(wanted["value"]), self.size_of(wanted))
-        )
-        slope = wanted["gradient"]
-        if slope is None or got["gradient"] is None:
-            missing = (slope is None) != (got["gradient"] is None)
-            return Difference(float("inf"), 1.0) if missing else value
-        gradient = compare.difference(got["gradient"], slope, 10 * tolerance * max(compare.largest(slope), 1e-30))
-        return max(value, gradient, key=lambda found: found.ratio)
-
-    def size_of(self, wanted: Any) -> float:
-        plain = self.replies[self.backend].get(("value", self.plain.name, "eager"))
-        done = plain is not None and plain.status == "done"
-        return compare.largest(plain.result["value"] if done else wanted["value"])  # type: ignore[union-attr]
-
-    def compiled(self) -> Any:
-        return self.modes(_compiled(self.job.described[self.backend]))
-
-    def unknown_batch_size(self) -> Any:
-        return self.modes([mode for mode in self.job.described[self.backend]["modes"] if "unknown" in mode])
-
-    def modes(self, modes: list[str]) -> Any:
-        differences, worst = {}, {}
-        for case in self.cases:
-            for mode in modes:
-                if (self.check, case.name, mode) in self.replies[self.backend]:
-                    label = f"{case.name}, {mode}"
-                    differences[label] = self.same_as(case, mode, "eager")
-                    worst[label] = mode
-        if not differences:
-            raise _NoAnswerError("the worker was lost before")
-        return differences, "eager gives something else"
-
-    def columns(self) -> Any:
-        names = list(self.job.columns(self.plain))
-        wanted = self.done(self.plain, names[0] if "[B, 1]" in names[0] or self.job.kind != "regression" else names[1])
-        other = names[1]
-        reply = self.replies[self.backend].get((self.check, self.plain.name, other))
-        if reply is not None and reply.status == "error" and reply.message.startswith(("ValueError", "TypeError")):
-            return ({self.plain.name: Difference(0.0, 1.0)},)  # refused, and not merged or broadcast
-        got = self.done(self.plain, other)
-        if got["value"].shape != wanted["value"].shape:
-            raise _FailError(f"{other}: shape {got['value'].shape} instead of {wanted['value'].shape}", self.plain.name)
-        return {self.plain.name: self.same_as(self.plain, other, names[0])}, f"{other} gives something else"
-
-    def half(self) -> Any:
-        differences, detail = {}, ""
-        for case in self.cases:
-            for name in ("half", "dtype"):
-                if (self.check, case.name, name) not in self.replies[self.backend]:
-                    continue
-                got, wanted = self.done(case, name), self.done(case, "float32")
-                most = 65504.0 if got["dtype"] == "float16" else 3e38
-                if compare.largest(wanted["value"]) > most or not np.isfinite(wanted["value"]).all():
-                    continue  # what the result's dtype cannot hold is no fault
-                size = max(compare.largest(wanted["value"]), self.size_of(wanted))
-                found = compare.difference(got["value"], wanted["value"], compare.HALF[self.check] * size)
-                gradient = got["gradient"]
-                if gradient is not None and np.isfinite(wanted["gradient"]).all() and not np.isfinite(gradient).all():
-                    found, detail = Difference(float("nan"), compare.HALF[self.check]), "the gradient is not finite"
-                label = case.name if name == "half" else f"{case.name}, dtype={self.check!r}"
-                differences[label] = found
-        return differences, detail or f"{self.check} gives something else than float32 does on the same inputs"
-
-    def close(self, got: Any, wanted: Any) -> Difference:
-        """Compare reduced values, sums of those of rows."""
-        size = max(compare.largest(wanted), self.size_of({"value": wanted}))
-        return compare.difference(got, wanted, compare.VALUE * size)
-
-    def sample_weight(self) -> Any:
-        rows = self.done(self.plain, "none")["value"].astype(np.float64)
-        differences = {}
-        for i in range(2):
-            got = self.done(self.plain, f"only row {i}")["value"]
-            # One value a row, or one for all: then a weight of 0 must leave a row out.
-            wanted = rows[i].sum() if rows.ndim else self.done(self.plain, f"row {i} alone")["value"]
-            differences[f"only row {i}"] = self.close(got, wanted)
-        if rows.ndim:
-            weights = np.linspace(0.5, 2.0, len(rows)).astype(np.float32).astype(np.float64)
-            each = rows.reshape(len(rows), -1).sum(axis=1)
-            differences["weights"] = self.close(self.done(self.plain, "weights")["value"], (weights * each).sum())
-        return differences, "weights do not weight samples"
-
-    def mask(self) -> Any:
-        rows = self.done(self.plain, "none")["value"].astype(np.float64)
-        mask = np.arange(len(self.plain.x)) % 3 != 1
-        wanted = rows[mask].sum() if rows.ndim else self.done(self.plain, "weights")["value"]
-        names = [key[2] for key in self.replies[self.backend] if key[0] == "mask" and key[2].startswith("mask ")]
-        found = {
-            name.replace("mask ", "mask, "): self.close(self.done(self.plain, name)["value"], wanted) for name in names
-        }
-        return found, "a Keras mask does not count as weights of 0 and 1 do"
-
-    def reduction(self) -> Any:
-        rows = self.done(self.plain, "none")["value"].astype(np.float64)
-        names = ("sum", "sum_over_batch_size", "mean_with_sample_weight")
-        got = {name: self.done(self.plain, name)["value"] for name in names}
-        shaped = [name for name, value in got.items() if np.ndim(value)]
-        if shaped:
-            raise _FailError(f"reduction {shaped[0]!r} leaves the shape {np.shape(got[shaped[0]])}", self.plain.name)
-        if not rows.ndim:  # a statistic of the whole batch: there is nothing to reduce
-            return {name: self.close(got[name], rows) for name in names[:2]}, "a scalar is changed by its reduction"
-        wanted = (rows.sum(), rows.mean(), rows.mean())
-        differences = {name: self.close(got[name], value) for name, value in zip(names, wanted, strict=True)}
-        return differences, "another number than the reduction makes of the rows"
-
-    def config(self) -> Any:
-        found = self.done(self.plain, "config")
-        if found["lost"]:
-            raise _FailError(f"`get_config` leaves out {', '.join(found['lost'])}", self.plain.name)
-        if found["dtypes"][0] != found["dtypes"][1]:
-            raise _FailError(f"dtype {found['dtypes'][0]} becomes {found['dtypes'][1]}", self.plain.name)
-        return {self.plain.name: self.close(found["after"], found["before"])}, "another value after the round trip"
-
-    def save(self) -> Any:
-        found = self.done(self.plain, "save")
-        return {self.plain.name: self.close(found["after"], found["before"])}, "another value after loading"
-
-    def fit(self) -> Any:
-        found = self.done(self.plain, "fit")
-        first = next(
-            reply.result
-            for answers in self.replies.values()
-            if (reply := answers.get(("fit", self.plain.name, "fit"))) is not None and reply.status == "done"
-        )
-        moved, wanted = ([np.ravel(part) for part in result["moved"]] for result in (found, first))
-        together, target = np.concatenate(moved), np.concatenate(wanted)
-        # Weights near 1 hide what moves them by less than 6e-8.
-        tolerance = 10 * compare.GRADIENT * compare.largest(target) + 1.2e-7
-        weights = compare.difference(together, target, tolerance)
-        loss = self.close(found["loss"], first["loss"])
-        finite = Difference(0.0 if np.isfinite(together).all() else float("nan"), 1.0)
-        return {"loss": loss, "weights": weights, "finite": finite}, "one step moves the weights elsewhere"
-
-    def large_labels(self) -> Any:
-        return {self.plain.name: self.same_as(self.plain, "large", "small")}, "labels that differ by 1 are merged"
-
-    def retracing(self) -> Any:
-        check = "determinism" if "determinism" in self.job.checks else "retracing"
-        traces = self.done(self.plain, "repeat", check)["traces"]
-        return {self.plain.name: Difference(float(traces or 0), 0.0)}, "traced or compiled again for the same shape"
-
-    def determinism(self) -> Any:
-        found = self.done(self.plain, "repeat")
-        off = compare.difference(found["again"], found["first"], 0.0)
-        return {self.plain.name: off}, "the same batch gives another value the second time"
-
-
-class _FailError(Exception):
-    """A check that fails, and why."""
-
-
-class _NoAnswerError(Exception):
-    """A check that could not be made, and why."""

@@ -67,9 +67,16 @@ IMPORTS = {
     **{f"multiloss.check.{name}": set() for name in ("targets", "report", "compare", "pool")},
     "multiloss.check.inputs": {"multiloss.check.targets"},
     "multiloss.check.worker": {"multiloss.check.targets"},
+    "multiloss.check.judge": {
+        "multiloss.check.compare",
+        "multiloss.check.inputs",
+        "multiloss.check.pool",
+        "multiloss.check.report",
+    },
     "multiloss.check.run": {
         "multiloss.check.compare",
         "multiloss.check.inputs",
+        "multiloss.check.judge",
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.targets",
