@@ -73,6 +73,13 @@ def test_pixels_of_weight_0_are_as_good_as_absent(name):
     np.testing.assert_allclose(one_hot, expected, **CLOSE)
 
 
+def test_masks_of_pixels_and_classes_have_their_classes_where_predictions_have_them():
+    options = {"mode": "multilabel", "data_format": "channels_first"}
+    y, x, mask = (np.moveaxis(part, -1, 1) for part in (ONE_HOT, PARTS, MASKS["[B, N, C]"]))
+    expected = oracles.dice(ONE_HOT, PARTS, mode="multilabel", mask=MASKS["[B, N, C]"])
+    np.testing.assert_allclose(values("dice", y, x, mask=mask, **options), expected, **CLOSE)
+
+
 def test_weights_with_axes_of_pixels_go_into_the_sums():
     expected = np.mean(oracles.dice(ONE_HOT, PARTS, mode="multiclass", mask=PIXELS))
     for weights in (PIXELS, PIXELS[..., None]):
