@@ -183,7 +183,7 @@ def thresholded(p: Tensor, thresh: float | None) -> Tensor:
 def totals(m: Masks, options: OverlapOptions, *products: tuple[Tensor, ...]) -> list[Tensor]:
     """Sum each product of factors `[B, ..., C]` over the pixels of each ratio."""
     weight = () if m.weight is None else (ops.broadcast_to(m.weight, ops.shape(m.p)),)
-    return [_ratios(sums, options) for sums in _sums([(*product, *weight) for product in products])]
+    return [_ratios(sums, options) for sums in add_up([(*product, *weight) for product in products])]
 
 
 def pixels(m: Masks, options: OverlapOptions) -> Tensor:
@@ -235,7 +235,7 @@ def _class_weights(like: Tensor, indices: Sequence[int], options: OverlapOptions
     return ops.convert_to_tensor(weights, dtype=like.dtype)
 
 
-def _sums(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
+def add_up(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
     """Sum each product of factors over all axes but the first and the last: `[B, ..., C]` -> `[B, C]`.
 
     In blocks: XLA on a CPU adds floats one by one, which in float32 is off by up to 5e-4 after some million. A factor

@@ -62,12 +62,12 @@ def lovasz(y_true: Any, y_pred: Any, *, hinge: bool = False, mask: Any = None, *
     errors, true, false = (ops.take_along_axis(x, order, axis=1) for x in (errors, true, false))
     # J after pixel i is 1 - left / union: the truth not yet missed, and the truth with what was added to it. The
     # difference of two such, written so that nothing cancels:
-    truth = ops.sum(true, axis=1, keepdims=True)
+    truth = ops.expand_dims(engine.add_up([(true,)])[0], 1)
     left, union = truth - ops.cumsum(true, axis=1), truth + ops.cumsum(false, axis=1)
     before = union - false
     steps = engine.ratio(true * union + false * left, before * union)
     steps = ops.where(ops.logical_and(ops.equal(before, 0), false > 0), ops.ones_like(steps), steps)
-    losses = ops.sum(errors * ops.stop_gradient(steps), axis=1)
+    (losses,) = engine.add_up([(errors, ops.stop_gradient(steps))])
     return engine.mean(engine.where_empty(losses, c, chosen), c, m, chosen)
 
 
