@@ -314,9 +314,9 @@ def ratio(above: Tensor, below: Tensor) -> Tensor:
     """Divide, and return 0, with a gradient of 0, where the denominator is 0 or nearly so."""
     empty = ops.abs(below) < _TINY
     below = ops.where(empty, ops.ones_like(below), below)
-    # Both over a constant of the size of the denominator: its square, by which a gradient divides, may be 0 in float32.
-    size = ops.stop_gradient(below)
-    return ops.where(empty, ops.zeros_like(above), (above / size) / (below / size))
+    # Small ones in another unit: the square of the denominator, by which a gradient divides, may be 0 in float32.
+    unit = ops.where(ops.abs(below) < 2.0**-60, 2.0**64 * ops.ones_like(below), ops.ones_like(below))
+    return ops.where(empty, ops.zeros_like(above), (above * unit) / (below * unit))
 
 
 def power(x: Tensor, exponent: float) -> Tensor:

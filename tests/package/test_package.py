@@ -134,8 +134,7 @@ def test_no_module_imports_a_framework(module):
     assert not [name for name in imported(module) if name.startswith("keras.src")]
 
 
-def test_public_names_are_sorted_and_are_those_of_the_rooms():
-    assert multiloss.__all__ == sorted(multiloss.__all__)
+def test_public_names_are_those_of_the_rooms():
     rooms = [importlib.import_module(name) for name in ("multiloss.ids", "multiloss.overlap", "multiloss.pairwise")]
     assert set(multiloss.__all__) == {"oracles"}.union(*(room.__all__ for room in rooms))
     for room in rooms:
@@ -155,7 +154,6 @@ def test_all_lists_what_a_module_defines(module):
         }
         public = {name for name in defined if not name.startswith("_")} - {"split_integers"}  # for `checks`
         assert public <= set(module.__all__)
-        assert module.__all__ == sorted(module.__all__)
 
 
 def test_a_loss_is_exported_and_has_an_oracle_and_a_case():
@@ -223,9 +221,18 @@ def test_losses_are_registered_whatever_is_imported_first(imports):
     assert run(program) == "[True, True]\n"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_every_module_can_be_imported_first(module):
-    assert run(f"import {module}; import multiloss; print(multiloss.dice_loss().name)") == "dice_loss_smooth_1e-05\n"
+def test_every_module_can_be_imported_first():
+    """In one process, from which multiloss is removed before each: Keras takes seconds to import."""
+    program = f"""
+import importlib, sys
+for module in {MODULES}:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "multiloss"]:
+        del sys.modules[name]
+    importlib.import_module(module)
+    import multiloss
+    assert multiloss.dice_loss().name == "dice_loss_smooth_1e-05", module
+"""
+    run(program)
 
 
 def test_jax_with_64_bits_has_gradients_of_64_bits(monkeypatch):
