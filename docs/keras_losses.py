@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from multiloss.check import Report, check_loss
+from multiloss.check import Report, Workers, check_loss
 from multiloss.check.inputs import guess
 
 PAGE = Path(__file__).with_name("keras-losses.md")
@@ -59,6 +59,7 @@ def main() -> None:
     """Check every loss, and write the page."""
     reports: dict[str, Report] = {}
     skipped = []
+    workers = Workers()
     for name in names():
         target = f"keras.losses:{name}"
         family = FAMILIES.get(name, guess(target))
@@ -66,8 +67,9 @@ def main() -> None:
             skipped.append(name)
             continue
         print(target, family, file=sys.stderr, flush=True)
-        reports[name] = check_loss(target, inputs=family)
+        reports[name] = check_loss(target, inputs=family, workers=workers)
         print(reports[name].summary, file=sys.stderr, flush=True)
+    workers.close()
     first = next(iter(reports.values()))
     checks = list(dict.fromkeys(cell.check for report in reports.values() for cell in report.cells))
     shown = [check for check in checks if any(mark(report, check) not in ("", "-") for report in reports.values())]

@@ -6,6 +6,7 @@ this imports neither Keras nor a backend: those run in processes of their own.
 
 from multiloss.check.asserting import assert_consistent
 from multiloss.check.inputs import FAMILIES
+from multiloss.check.pool import Workers
 from multiloss.check.report import Cell, Report
 from multiloss.check.run import CHECKS, CheckError, check_loss
 from multiloss.check.targets import TargetError
@@ -17,6 +18,7 @@ __all__ = [
     "CheckError",
     "Report",
     "TargetError",
+    "Workers",
     "assert_consistent",
     "check_loss",
 ]

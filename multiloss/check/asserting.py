@@ -1,12 +1,17 @@
 """`assert_consistent`, for the tests of whoever writes a loss, and the backends that pytest was told to use."""
 
+import atexit
 from typing import Any
 
+from multiloss.check.pool import Workers
 from multiloss.check.report import Report
 from multiloss.check.run import check_loss
 
 # Set by the pytest plugin; None means those installed.
 backends: list[str] | None = None
+# Of all assertions in this process.
+_workers = Workers()
+atexit.register(_workers.close)
 
 
 def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report:
@@ -21,7 +26,7 @@ def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report
         loss: the target, as in `check_loss`.
         oracle: as in `check_loss`.
         **arguments: as in `check_loss`. Without `backends`, those of the option `--multiloss-backends` of pytest, or of
-            `multiloss_backends` in its configuration, count.
+            `multiloss_backends` in its configuration, count. Workers are kept for the next assertion.
 
     Returns:
         The report, for whoever wants to look closer.
@@ -31,7 +36,7 @@ def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report
         ValueError, OSError: as `check_loss`.
     """
     __tracebackhide__ = True
-    arguments.setdefault("backends", backends)
+    arguments = {"backends": backends, "workers": _workers, **arguments}
     report = check_loss(loss, oracle, **arguments)
     if not report.ok:
         raise AssertionError("\n" + report.text())

@@ -35,6 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--backend", metavar="NAME=PYTHON", action="append", default=[], help="a backend of another Python; repeatable")
     add("--seed", type=int, default=0, help="of the random inputs")
     add("--only", metavar="CHECK", action="append", help=f"one of: {', '.join(CHECKS)}; repeatable")
+    add("--search", type=int, default=0, metavar="N", help="draw N more cases and show the smallest that fails")
     add("--known", metavar="FILE", help="known failures, `CHECK [BACKEND]` a line; one that passes is reported")
     add("--timeout", type=float, default=60.0, metavar="SECONDS", help="that a backend may take for one answer")
     add("--json", metavar="FILE", help="write the report as JSON")
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             checks=given.only,
             known=given.known,
             timeout=given.timeout,
+            search=given.search,
             progress=progress,
         )
         progress.clear()

@@ -1,4 +1,7 @@
-"""Worker processes: one for each backend, started once, ended when it takes too long, replaced when it is lost."""
+"""Worker processes: one for each backend, started once, ended when it takes too long, replaced when it is lost.
+
+`Workers` keeps them from one check to the next.
+"""
 
 import contextlib
 import importlib.util
@@ -28,6 +31,12 @@ class Reply(NamedTuple):
     result: Any = None
     message: str = ""
     traceback: str = ""
+
+    @classmethod
+    def of(cls, told: tuple[Any, ...]) -> "Reply":
+        """Return a reply from what a worker wrote."""
+        status, *rest = told
+        return cls(status, result=rest[0]) if status == "done" else cls(status, None, *rest)
 
 
 def installed(backend: str) -> bool:
@@ -107,8 +116,7 @@ class Worker:
             code = self._process.wait()
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
             return Reply("lost", message=f"the process ended with {how}{self._last_words()}")
-        status, *rest = reply
-        return Reply(status, result=rest[0]) if status == "done" else Reply(status, None, *rest)
+        return Reply.of(reply)
 
     def _last_words(self) -> str:
         self._errors.seek(0)
@@ -124,6 +132,39 @@ class Worker:
             self._process.stdin.close()  # type: ignore[union-attr]  # a pipe, as is the other
         self._process.stdout.close()  # type: ignore[union-attr]
         self._errors.close()
+
+
+class Workers:
+    """Workers that outlive a check, since to import a framework takes longer than most checks do.
+
+    Example:
+        >>> from multiloss.check import Workers, check_loss
+        >>> with Workers() as workers:  # doctest: +SKIP
+        ...     for name in ("Dice", "Huber"):
+        ...         print(check_loss(f"keras.losses:{name}", workers=workers).summary)
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, str | None], Worker] = {}
+
+    def get(self, backend: str, python: str | None, timeout: float) -> Worker:
+        """Return the worker of a backend and an interpreter, started if there is none, as `Worker` describes it."""
+        worker = self._kept.get((backend, python))
+        if worker is None:
+            worker = self._kept[backend, python] = Worker(backend, python, timeout)
+        worker.timeout, worker.restarts = timeout, 0
+        return worker
+
+    def close(self) -> None:
+        """End all processes; the next check starts new ones."""
+        while self._kept:
+            self._kept.popitem()[1].close()
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def gather(

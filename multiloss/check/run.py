@@ -1,5 +1,7 @@
 """`check_loss`: what is asked of the workers, and what their answers mean."""
 
+import contextlib
+import copy
 import dataclasses
 import shlex
 import time
@@ -10,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from multiloss.check import compare, inputs, judge, pool
+from multiloss.check import search as searching
 from multiloss.check.inputs import Case
-from multiloss.check.pool import Reply, Worker
+from multiloss.check.pool import Reply, Worker, Workers
 from multiloss.check.report import Cell, Report, read_known
 from multiloss.check.targets import resolve, text_of
 
@@ -51,6 +54,8 @@ def check_loss(
     checks: Sequence[str] | None = None,
     known: str | Path | None = None,
     timeout: float = 60.0,
+    search: int = 0,
+    workers: Workers | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
     """Hold a Keras loss to its oracle, and to itself, on every backend.
@@ -71,6 +76,9 @@ def check_loss(
         checks: the checks to make, of `CHECKS`; None for all.
         known: a file of known failures, see `multiloss.check.report.read_known`.
         timeout: seconds that a worker may take for one answer.
+        search: how many more cases to draw at random, of the family or of seeds of the function of inputs, for values
+            and gradients; of one that fails, the smallest that does is shown. Needs hypothesis.
+        workers: processes to use, and to leave running; None for new ones.
         progress: called with the backend, and how many of how many requests are done.
 
     Returns:
@@ -88,6 +96,8 @@ def check_loss(
         True
     """
     began = time.perf_counter()
+    if search < 0:
+        raise CheckError(f"`search` must be a whole number >= 0. Received: {search}")
     chosen = _choose(checks)
     expected = read_known(known) if known is not None else None
     target_text, oracle_text = text_of(target), None if oracle is None else text_of(oracle)
@@ -95,13 +105,12 @@ def check_loss(
     if function is not None and not callable(function):
         raise CheckError(f"`oracle` must be callable. Received: {oracle_text}")
     pythons, missing, unchecked = _backends(backends)
-    workers = {backend: Worker(backend, python, timeout) for backend, python in pythons.items()}
-    try:
-        job = _Job(target_text, oracle_text, function, inputs, seed, chosen, workers, progress)
+    with contextlib.ExitStack() as stack:
+        kept = workers or stack.enter_context(Workers())
+        mine = {backend: kept.get(backend, python, timeout) for backend, python in pythons.items()}
+        job = _Job(target_text, oracle_text, function, inputs, seed, chosen, mine, progress)
+        job.draws = search
         cells = [*[_not_installed(backend) for backend in missing], *job.cells()]
-    finally:
-        for worker in workers.values():
-            worker.close()
     report = Report(
         target=target_text,
         oracle=oracle_text,
@@ -111,6 +120,7 @@ def check_loss(
         versions=job.versions,
         cells=tuple(cells),
         unchecked=unchecked,
+        notes=job.notes,
         seconds=time.perf_counter() - began,
     )
     return report if expected is None else report.with_known(expected)
@@ -182,12 +192,14 @@ class _Job:
     ):
         self.target, self.oracle, self.function, self.seed = target, oracle, function, seed
         self.checks, self.workers, self.progress = checks, workers, progress
+        self.draws, self.drawn = 0, None  # how many cases to draw, and what draws them
         self.given, self.inputs_text = given, given if isinstance(given, str) else ""
         self.versions: dict[str, str] = {}
         self.compared = ""
+        self.notes: tuple[str, ...] = ()
         self.described: dict[str, dict[str, Any]] = {}
         self.own = False  # whether the oracle speaks of the reduced loss
-        self.kind = ""
+        self.kind, self.logits = "", False
         self.expected: dict[str, dict[str, Any]] = {}
 
     # --- what is asked -----------------------------------------------------------------------------------------------
@@ -211,15 +223,51 @@ class _Job:
             return cells
 
         cases = self.cases()
+        if self.draws:
+            self.drawn = searching.strategy(self.kind or self.inputs_text, self.logits)
         self.expected = self.ask_oracle(cases)
-        asked = {backend: self.requests(backend, cases) for backend in self.described}
-        replies = pool.gather(
-            self.workers,
-            {backend: [(ask.key, ask.task, ask.arguments) for ask in asks] for backend, asks in asked.items()},
-            self.progress,
-        )
+        replies = self.ask(cases, self.progress)
         self.refuse_bad_targets(replies, cases)
-        return [*cells, *judge.verdicts(self, cases, replies)]
+        cells += judge.verdicts(self, cases, replies)
+        return [*cells, *self.search(cases, replies)] if self.draws else cells
+
+    def ask(self, cases: list[Case], progress: Any) -> dict[str, dict[Any, Reply]]:
+        """Return what the workers answer: backend -> (check, case, name) -> reply."""
+        asked = {backend: self.requests(backend, cases) for backend in self.described}
+        requests = {backend: [(ask.key, ask.task, ask.arguments) for ask in asks] for backend, asks in asked.items()}
+        replies = pool.gather(self.workers, requests, progress)
+        for backend, asks in asked.items():
+            for ask in asks:
+                if ask.task == "run_all" and (reply := replies[backend].get(ask.key)):
+                    for case in ask.arguments["batches"]:
+                        one = Reply.of(reply.result["replies"][case]) if reply.status == "done" else reply
+                        replies[backend][ask.check, case, ask.name] = one
+        return replies
+
+    def search(self, cases: list[Case], replies: dict[str, dict[Any, Reply]]) -> list[Cell]:
+        """Draw more cases until one fails, and then ever smaller ones: a cell for each backend."""
+        job = copy.copy(self)
+        job.checks = ("value", "gradient")
+        scale = judge.scale_of(cases, replies)
+
+        def failing(case: Case) -> list[Cell]:
+            job.expected = job.ask_oracle([case])
+            verdicts = judge.verdicts(job, [case], job.ask([case], None), scale)
+            return [cell for cell in verdicts if cell.status not in ("pass", "not applicable")]
+
+        found = searching.smallest(self.drawn, failing, self.draws, self.seed, self.progress)
+        line = f"{self.line('runs', ','.join(self.described))} --only value --only gradient --search {self.draws}"
+        made = []
+        for backend in self.described:
+            failed = next((cell for cell in found.cells if cell.backend == backend), None)
+            if failed is None:
+                made.append(Cell("search", backend, "pass", f"{found.tried} cases"))
+                continue
+            detail = f"{failed.check}: {failed.detail}"
+            made.append(dataclasses.replace(failed, check="search", status="fail", detail=detail, reproduce=line))
+        if found.case is not None:
+            self.notes = (searching.text_of_case(found),)
+        return made
 
     @property
     def is_loss(self) -> bool:
@@ -233,8 +281,9 @@ class _Job:
             given = inputs.guess(self.target)
             self.inputs_text = f"{given} (by its name; others: --inputs)"
         if given in inputs.FAMILIES:
-            logits = any(told["from_logits"] for told in self.described.values()) or "from_logits=True" in self.target
-            self.kind, cases = given, inputs.family(given, self.seed, logits)
+            self.logits = any(told["from_logits"] for told in self.described.values())
+            self.logits = self.logits or "from_logits=True" in self.target
+            self.kind, cases = given, inputs.family(given, self.seed, self.logits)
         elif given.endswith(".npz") or ":" in given:
             self.kind, cases = "", inputs.load(given, self.seed)
         else:
@@ -305,17 +354,20 @@ class _Job:
         if forward_only:
             return asks
 
-        hard = [case for case in cases if not case.large and case.x.size][1:3]
-        for mode in compiled:
-            for case in [plain, *hard]:
-                ask("compiled", case, mode, mode=mode)
-        for case in [plain, *hard]:
-            ask("compiled", case, "eager")
-        for mode in [mode for mode in told["modes"] if "unknown" in mode]:
-            for case in [plain, *[case for case in cases if case.name in ("batch of 1", "batch of 0")]]:
-                ask("unknown batch size", case, mode, mode=mode)
-                if mode.startswith("graph"):
-                    ask("unknown batch size", case, "eager")
+        def ask_modes(check: str, some: list[Case], modes: list[str], also: str = "") -> None:
+            """Ask for cases in some modes, each compiled once, and eagerly."""
+            if {check, also} & set(self.checks) and modes:
+                batches = {case.name: (case.y, case.x) for case in some}
+                for mode in modes:
+                    arguments = {"target": self.target, "batches": batches, "mode": mode}
+                    asks.append(_Ask(check, "", mode, "run_all", arguments))
+                for case in some:
+                    ask(check, case, "eager")
+
+        small = [case for case in cases if not case.large and case.x.size]
+        ask_modes("compiled", small[:3], compiled, also="retracing")
+        sizes = [plain, *[case for case in cases if case.name in ("batch of 1", "batch of 0")]]
+        ask_modes("unknown batch size", sizes, [mode for mode in told["modes"] if "unknown" in mode])
 
         for name, (y, x) in self.columns(plain).items():
             ask("[B] and [B, 1]", plain, name, y=y, x=x)

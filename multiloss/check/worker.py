@@ -1,12 +1,14 @@
 """One backend, in a process of its own, that does what it is asked: the one file that names a framework's own API.
 
-`MODES` lists the ways in which the backend at hand can run a function. `evaluate` runs one in one of them. As a
+`MODES` lists the ways in which the backend at hand can run a function. `evaluate` runs one in one of them, and
+`prepare` compiles it for several batches. As a
 program, `python -m multiloss.check.worker` reads pickled requests `(name, arguments)` from standard input, and writes a
 pickled reply to each, `("done", result)` or `("error", message, traceback)`, to what was standard output; whatever the
 checked loss prints goes to standard error.
 """
 
 import contextlib
+import functools
 import importlib
 import inspect
 import os
@@ -43,61 +45,107 @@ def evaluate(mode: str, function: Callable[[Any, Any], Any], y: Any, x: Any, ups
 
     y and x are NumPy arrays, x of floats. Where the backend computes no gradients, they are None.
     """
-    run = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}.get(BACKEND)
-    if run is None:
-        return ops.convert_to_numpy(function(y, ops.convert_to_tensor(x))), None
-    value, gradient = run(mode, function, y, x, upstream)
-    return ops.convert_to_numpy(value), None if gradient is None else ops.convert_to_numpy(gradient)
+    _forget()
+    return prepare(mode, function)(y, x, upstream)
 
 
-def _jax(mode: str, function: Any, y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
+def prepare(mode: str, function: Callable[[Any, Any], Any]) -> Callable[..., tuple[Any, Any]]:
+    """Return what `evaluate` does as a function of `(y, x, upstream)` that is compiled once for all its batches."""
+    step = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}.get(BACKEND, _forward)(mode, function)
+
+    def numpy_step(y: Any, x: Any, upstream: Any = 1.0) -> tuple[Any, Any]:
+        value, gradient = step(y, x, upstream)
+        return ops.convert_to_numpy(value), None if gradient is None else ops.convert_to_numpy(gradient)
+
+    return numpy_step
+
+
+_compiled_for = ""
+
+
+def _forget(target: str = "") -> None:
+    """Drop what torch has compiled for another target: of too many variants it compiles no more, and says nothing."""
+    global _compiled_for
+    if BACKEND == "torch" and not (target and target == _compiled_for):
+        import torch
+
+        torch.compiler.reset()
+        _compiled_for = target
+
+
+def _forward(_: str, function: Any) -> Callable[..., tuple[Any, Any]]:
+    return lambda y, x, upstream: (function(y, ops.convert_to_tensor(x)), None)
+
+
+def _jax(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
     import jax
 
-    def weighted(x: Any, y: Any) -> tuple[Any, Any]:
+    def weighted(x: Any, y: Any, upstream: Any) -> tuple[Any, Any]:
         value = function(y, x)
         return (value * upstream).sum(), value
 
-    step = jax.value_and_grad(weighted, has_aux=True)
+    run = jax.value_and_grad(weighted, has_aux=True)
     if mode == "jit":
-        step = jax.jit(step)
-    (_, value), gradient = step(ops.convert_to_tensor(x), y if mode == "eager" else ops.convert_to_tensor(y))
-    return value, gradient
+        run = jax.jit(run)
+
+    def step(y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
+        y = y if mode == "eager" else ops.convert_to_tensor(y)
+        (_, value), gradient = run(ops.convert_to_tensor(x), y, upstream)
+        return value, gradient
+
+    return step
 
 
-def _tensorflow(mode: str, function: Any, y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
+def _tensorflow(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
     import tensorflow as tf
 
-    def step(y: Any, x: Any) -> tuple[Any, Any]:
+    def run(y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
             tape.watch(x)
             value = function(y, x)
             weighted = tf.reduce_sum(value * tf.cast(upstream, value.dtype))
         return value, tape.gradient(weighted, x)
 
-    y, x = (y if mode == "eager" else tf.convert_to_tensor(y)), tf.convert_to_tensor(x)
-    if mode != "eager":
-        signature = None
-        if mode.endswith("unknown-batch"):
-            signature = [tf.TensorSpec([None, *array.shape[1:]], array.dtype) for array in (y, x)]
-        step = tf.function(step, input_signature=signature, jit_compile=mode.startswith("xla"))
-    return step(y, x)
+    compiled = None
+
+    def step(y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
+        nonlocal compiled
+        if mode == "eager":
+            return run(y, tf.convert_to_tensor(x), upstream)
+        batch = [tf.convert_to_tensor(array) for array in (y, x, upstream)]
+        if compiled is None:
+            signature = None
+            if mode.endswith("unknown-batch"):
+                signature = [tf.TensorSpec([None, *t.shape[1:]] if len(t.shape) else [], t.dtype) for t in batch]
+            compiled = tf.function(run, input_signature=signature, jit_compile=mode.startswith("xla"))
+        result: tuple[Any, Any] = compiled(*batch)
+        return result
+
+    return step
 
 
-def _torch(mode: str, function: Any, y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
+def _torch(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
     import torch
 
-    x = torch.as_tensor(x).clone().requires_grad_()
-    with warnings.catch_warnings():
-        if mode != "eager":
-            # Tracing trips over warnings of torch's own; those of the losses are errors in the eager mode of our tests.
-            warnings.simplefilter("ignore")
-            torch.compiler.reset()
-            y, function = torch.as_tensor(y), torch.compile(function, backend=mode)
-        value = function(y, x)
-    weighted = (value * torch.as_tensor(upstream, dtype=value.dtype)).sum()
-    if weighted.requires_grad:
-        weighted.backward()
-    return value.detach(), x.grad
+    compiled = function
+    if mode != "eager":
+        compiled = torch.compile(function, backend=mode)
+
+    def step(y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
+        x = torch.as_tensor(x).clone().requires_grad_()
+        with warnings.catch_warnings():
+            if mode != "eager":
+                # Tracing trips over warnings of torch's own; those of the losses are errors in the eager mode of our
+                # tests.
+                warnings.simplefilter("ignore")
+                y = torch.as_tensor(y)
+            value = compiled(y, x)
+        weighted = (value * torch.as_tensor(upstream, dtype=value.dtype)).sum()
+        if weighted.requires_grad:
+            weighted.backward()
+        return value.detach(), x.grad
+
+    return step
 
 
 # --- a loss, as it was asked for -------------------------------------------------------------------------------------
@@ -166,13 +214,39 @@ def run(
     function = _function(loss, reduction, weight, mask, cast)
     value = ops.convert_to_numpy(ops.cast(first := function(y, ops.convert_to_tensor(x)), "float32"))
     result = {"value": value, "gradient": None, "dtype": keras.backend.standardize_dtype(first.dtype)}
-    if gradient or mode != "eager":
+    if gradient:
         # Values of half precision are added up in float32.
         def raised(y: Any, x: Any) -> Any:
             return ops.cast(function(y, x), "float32")
 
-        result["value"], result["gradient"] = evaluate(mode, raised, y, x, upstream_of(value.shape))
+        _forget(target)
+        result["value"], result["gradient"] = prepare(mode, raised)(y, x, upstream_of(value.shape))
     return result
+
+
+def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode: str) -> dict[str, Any]:
+    """Value and gradient of one loss on several batches, compiled once: by name, replies as those of the program.
+
+    "traces" says how often a batch was traced or compiled of whose shape there had been one.
+    """
+    loss, is_loss = build(target)
+    function = _function(loss, "none" if is_loss else None, None, None, None)
+    count = _Compilations()
+    _forget(target)
+    step = prepare(mode, count.of(lambda y, x: ops.cast(function(y, x), "float32")))
+    seen, traces = set(), 0
+
+    def one(y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
+        nonlocal traces
+        shape = run(target, y, x, gradient=False)["value"].shape
+        before = count()
+        value, gradient = step(y, x, upstream_of(shape))
+        traces += count() - before if (y.shape, x.shape) in seen else 0
+        seen.add((y.shape, x.shape))
+        return {"value": value, "gradient": gradient}
+
+    replies = {name: _reply(one, {"y": y, "x": x}) for name, (y, x) in batches.items()}
+    return {"replies": replies, "traces": traces}
 
 
 def exact(target: str, y: np.ndarray, xs: np.ndarray, reduction: str) -> dict[str, Any]:
@@ -286,68 +360,68 @@ def fit(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
 
 
 def repeat(target: str, y: np.ndarray, x: np.ndarray, other_y: np.ndarray, other_x: np.ndarray) -> dict[str, Any]:
-    """Values of one loss on a batch, on another, and on the first again; and what is traced anew for a second batch."""
+    """Values of one loss on a batch and another in turn, and how often something was compiled after the first."""
     loss, is_loss = build(target)
     function = _function(loss, "none" if is_loss else None, None, None, None)
+    count = _Compilations()
     first, other = ((a, ops.convert_to_tensor(b)) for a, b in ((y, x), (other_y, other_x)))
-    values = [ops.convert_to_numpy(function(*batch)) for batch in (first, other, first)]
-    traces = _traces(function, first, other)
-    return {"first": values[0], "again": values[2], "traces": traces}
+    values = [ops.convert_to_numpy(function(*first))]
+    before = count()
+    values += [ops.convert_to_numpy(function(*batch)) for batch in (other, first, other, first)]
+    return {"first": values[0], "again": np.stack([values[2], values[4]]), "traces": count() - before}
 
 
-def _traces(function: Any, first: Any, other: Any) -> int | None:
-    """How often a second batch of the same shape is traced or compiled, or None if this backend does neither."""
-    counted = 0
+class _Compilations:
+    """How often this backend has compiled, or TensorFlow traced what `of` returned."""
 
-    def counting(y: Any, x: Any) -> Any:
-        nonlocal counted
-        counted += 1
-        return function(y, x)
+    def __init__(self) -> None:
+        self.traced = 0
 
-    if BACKEND == "jax":
-        import jax
+    def of(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+        if BACKEND != "tensorflow":
+            return function
 
-        def compiled(event: str, *_: Any, **__: Any) -> None:
-            nonlocal counted
-            counted += event == "/jax/core/compile/backend_compile_duration"
+        def counting(y: Any, x: Any) -> Any:
+            self.traced += 1
+            return function(y, x)
 
-        step = jax.jit(counting)
-        step(*first)
-        jax.monitoring.register_event_duration_secs_listener(compiled)
-        counted = 0
-        step(*other)
-        function(*other)  # outside jit, where operations are compiled one by one, and loops whole
-        return counted
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
+        return counting
 
-        step = tf.function(counting)
-        step(*map(tf.convert_to_tensor, first))
-        counted = 0
-        step(*map(tf.convert_to_tensor, other))
-        return counted
-    if BACKEND == "torch":
-        import torch
+    def __call__(self) -> int:
+        if BACKEND == "jax":
+            return len(_jax_compilations())
+        if BACKEND == "torch":
+            import torch._dynamo.utils
 
-        def backend(graph: Any, _: Any) -> Any:
-            nonlocal counted
-            counted += 1
-            return graph.forward
+            return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+        return self.traced
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            torch.compiler.reset()
-            step = torch.compile(function, backend=backend)
-            step(torch.as_tensor(first[0]), first[1])
-            counted = 0
-            step(torch.as_tensor(other[0]), other[1])
-        return counted
-    return None
+
+@functools.cache  # what listens to JAX does so for good
+def _jax_compilations() -> list[str]:
+    """Return a list that grows with every compilation of JAX: of a jitted function, or of one operation outside."""
+    import jax
+
+    events: list[str] = []
+
+    def listen(event: str, *_: Any, **__: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            events.append(event)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return events
 
 
 # --- as a program ----------------------------------------------------------------------------------------------------
 
-_TASKS = {task.__name__: task for task in (describe, run, exact, config, save, fit, repeat)}
+_TASKS = {task.__name__: task for task in (describe, run, run_all, exact, config, save, fit, repeat)}
+
+
+def _reply(task: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, ...]:
+    try:
+        return "done", task(**arguments)
+    except BaseException as error:  # whatever a loss raises is an answer
+        return "error", f"{type(error).__name__}: {error}".strip(), traceback.format_exc()
 
 
 def main() -> None:
@@ -362,11 +436,7 @@ def main() -> None:
             name, arguments = pickle.load(requests)
         except EOFError:
             return
-        try:
-            reply: tuple[Any, ...] = ("done", _TASKS[name](**arguments))
-        except BaseException as error:  # whatever a loss raises is an answer
-            reply = ("error", f"{type(error).__name__}: {error}".strip(), traceback.format_exc())
-        pickle.dump(reply, replies)
+        pickle.dump(_reply(_TASKS[name], arguments), replies)
         replies.flush()
 
 

@@ -7,6 +7,7 @@ import os
 import time
 
 import keras
+import numpy as np
 from keras import ops
 
 BACKEND = keras.backend.backend()
@@ -71,15 +72,15 @@ class Overflow(Right):
 
 
 class Stateful(Right):
-    """Remembers how often it was called."""
+    """Remembers how often it was called, in an array, for whose values torch does not trace anew."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.calls = 0
+        self.calls = np.zeros(1, np.float32)
 
     def call(self, y, x):
-        self.calls = min(self.calls + 1, 3)
-        return super().call(y, x) * (1.0 if self.calls < 3 else 1.5)
+        self.calls = self.calls + 1
+        return super().call(y, x) * ops.convert_to_tensor(np.where(self.calls < 5, 1.0, 1.5), "float32")
 
 
 class LostParameter(Right):
@@ -102,6 +103,20 @@ class Retracing(Right):
         if BACKEND == "jax":
             return value + ops.fori_loop(0, 1, lambda i, total: total, ops.zeros(()))
         return value + 0.0 * self.count
+
+
+class WrongAtSevenEighths(Right):
+    """At a number that no family has: only a search finds it."""
+
+    def call(self, y, x):
+        return super().call(y, x) + ops.max(ops.cast(ops.equal(x, 0.875), "float32"), axis=-1, initial=0.0)
+
+
+class CrashAtSevenEighths(Right):
+    def call(self, y, x):
+        if (ops.convert_to_numpy(ops.stop_gradient(x)) == 0.875).any():
+            os._exit(7)
+        return super().call(y, x)
 
 
 class CrashOnJax(Right):

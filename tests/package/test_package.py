@@ -60,6 +60,7 @@ IMPORTS = {
     "multiloss.check": {
         "multiloss.check.*",
         "multiloss.check.inputs",
+        "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
         "multiloss.check.targets",
@@ -73,18 +74,21 @@ IMPORTS = {
         "multiloss.check.pool",
         "multiloss.check.report",
     },
+    "multiloss.check.search": {"multiloss.check.inputs", "multiloss.check.report", "multiloss.check.targets"},
     "multiloss.check.run": {
         "multiloss.check.compare",
         "multiloss.check.inputs",
         "multiloss.check.judge",
         "multiloss.check.pool",
         "multiloss.check.report",
+        "multiloss.check.search",
         "multiloss.check.targets",
     },
     # Asserting, the command and the plugin.
     "multiloss.check.*": {
         "multiloss.check.*",
         "multiloss.check.inputs",
+        "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
     },

@@ -1,0 +1,77 @@
+"""Every public loss, held to its oracle by multiloss's own checker, on every backend."""
+
+import inspect
+from pathlib import Path
+
+import keras
+import pytest
+
+import multiloss
+from multiloss import oracles
+from multiloss.check import assert_consistent
+
+OWN = Path(__file__).with_name("own.py")
+# Loss -> the function whose oracle it is held to
+LOSSES = {
+    "PairwiseUserLoss": "pairwise_user_loss",
+    "ContrastiveLoss": "contrastive",
+    "SupConLoss": "supcon",
+    "DiceLoss": "dice",
+    "JaccardLoss": "jaccard",
+    "TverskyLoss": "tversky",
+    "FocalTverskyLoss": "focal_tversky",
+    "LogCoshDiceLoss": "log_cosh_dice",
+    "GeneralizedDiceLoss": "generalized_dice",
+    "MCCLoss": "mcc",
+    "LovaszLoss": "lovasz",
+    "ClDiceLoss": "cldice",
+    "CrossEntropyLoss": "cross_entropy",
+    "FocalLoss": "focal",
+    "UnifiedFocalLoss": "unified_focal",
+    "DiceCrossEntropyLoss": "dice_cross_entropy",
+    "DiceFocalLoss": "dice_focal",
+}
+# Two machines' worth of work on two cores: compiling takes some losses half a minute each.
+TIMEOUT = 300
+
+
+def inputs_of(name):
+    if name in ("cldice",):
+        return f"{OWN}:small_images"
+    return "labels-embeddings" if name in ("pairwise_user_loss", "contrastive", "supcon") else "masks"
+
+
+def test_every_loss_is_in_the_table():
+    public = {name: getattr(multiloss, name) for name in multiloss.__all__}
+    losses = {name for name, value in public.items() if inspect.isclass(value) and issubclass(value, keras.Loss)}
+    assert losses == {*LOSSES, "CombinedLoss"}
+    functions = {name for name in public if name.islower() and name in oracles.__all__}
+    assert functions == {*LOSSES.values(), "dice_coef", "dice_loss"}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss_holds(loss):
+    name = LOSSES[loss]
+    assert_consistent(f"multiloss:{loss}", f"multiloss.oracles:{name}", inputs=inputs_of(name), timeout=TIMEOUT)
+
+
+@pytest.mark.parametrize("name", LOSSES.values())
+def test_every_function_holds(name):
+    target, oracle = f"multiloss:{name}", f"multiloss.oracles:{name}"
+    assert_consistent(target, oracle, inputs=inputs_of(name), checks=["value", "gradient"], timeout=TIMEOUT)
+
+
+def test_sums_of_losses_hold():
+    target = "multiloss:CombinedLoss([DiceLoss(), FocalLoss()], [1.0, 0.5])"
+    assert_consistent(target, f"{OWN}:combined", inputs="masks", timeout=TIMEOUT)
+
+
+def test_the_factory_holds():
+    assert_consistent("multiloss:dice_loss(smooth=1.0)", f"{OWN}:dice_loss", inputs="masks", timeout=TIMEOUT)
+
+
+def test_with_a_threshold_only_the_gradient_is_another():
+    """A straight-through gradient is not that of the values, on purpose: known to fail, and strictly so."""
+    target, known = "multiloss:dice_loss(smooth=1.0, thresh=0.5)", OWN.with_name("known_straight_through.txt")
+    report = assert_consistent(target, f"{OWN}:hard_dice_loss", inputs="masks", known=known, timeout=TIMEOUT)
+    assert {cell.check for cell in report.cells if cell.status == "known"} == {"gradient"}
