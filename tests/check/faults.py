@@ -91,18 +91,18 @@ class LostParameter(Right):
 
 
 class Retracing(Right):
-    """JAX compiles a loop anew whose body is another function each time; torch traces anew for another number."""
+    """JAX compiles a loop anew whose body is another function each time; torch traces anew for another text."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.count = 0
+        self.calls = ""
 
     def call(self, y, x):
-        self.count += 1
+        self.calls += "x"
         value = super().call(y, x)
         if BACKEND == "jax":
             return value + ops.fori_loop(0, 1, lambda i, total: total, ops.zeros(()))
-        return value + 0.0 * self.count
+        return value + 0.0 * len(self.calls)
 
 
 class WrongAtSevenEighths(Right):
