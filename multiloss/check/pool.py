@@ -64,6 +64,11 @@ class Worker:
         self.restarts = 0
         self._start()
 
+    @property
+    def process_id(self) -> int:
+        """The process that answers now."""
+        return self._process.pid
+
     def _start(self) -> None:
         quiet = {"KERAS_BACKEND": self.backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multiloss.check import CheckError, TargetError, assert_consistent, check_loss, compare, inputs, targets
+from multiloss.check import CheckError, TargetError, Workers, assert_consistent, check_loss, compare, inputs, targets
 from multiloss.check.cli import main
 
 HERE = Path(__file__).parent
@@ -116,6 +116,36 @@ def test_a_missing_backend_that_was_asked_for_fails(monkeypatch):
     unasked = check_loss("keras.losses:MeanSquaredError", checks=["value"])
     assert unasked.ok
     assert set(unasked.unchecked) == {"tensorflow", "jax"}
+
+
+def test_a_backend_without_gradients_is_a_column_of_values():
+    report = check_loss(f"{FAULTS}:Right", backends=["torch", "numpy"], checks=["value", "gradient", "mask"])
+    assert report.ok, report.text()
+    found = {(cell.check, cell.backend): cell.status for cell in report.cells}
+    assert found["value", "numpy"] == "pass"
+    assert found["gradient", "numpy"] == found["mask", "numpy"] == "not applicable"
+    assert found["gradient", "torch"] == "pass"
+    wrong = check_loss(f"{FAULTS}:WrongValue", f"{HERE / 'faults_oracle.py'}:mse", backends=["numpy"], checks=["value"])
+    assert failures(wrong) == {("value", "numpy")}
+
+
+def test_a_backend_of_another_interpreter(tmp_path):
+    """Here one that leaves a trace of having been used."""
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    report = check_loss("keras.losses:MeanSquaredError", backends={"torch": str(python)}, checks=["value"])
+    assert report.ok, report.text()
+    assert (tmp_path / "used").exists()
+
+
+def test_workers_are_kept_from_one_check_to_the_next():
+    with Workers() as workers:
+        seen = set()
+        for name in ("MeanSquaredError", "MeanAbsoluteError"):
+            check_loss(f"keras.losses:{name}", backends=["torch"], checks=["value"], workers=workers)
+            seen.add(workers.get("torch", None, 60.0).process_id)
+    assert len(seen) == 1
 
 
 # --- inputs, targets, comparisons ------------------------------------------------------------------------------------
