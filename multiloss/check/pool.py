@@ -105,7 +105,7 @@ class Worker:
             self._started = True
         try:
             pickle.dump((task, arguments), self._process.stdin)  # type: ignore[arg-type]  # it is a pipe
-            self._process.stdin.flush()  # type: ignore[union-attr]
+            self._process.stdin.flush()  # type: ignore[union-attr]  # a pipe, too
         except OSError:
             pass  # the process is gone, which the answer will say
         return self._wait(self.timeout, "it was ended")
@@ -135,7 +135,7 @@ class Worker:
         self._reader.join()
         with contextlib.suppress(OSError):  # of what was still to be written to it
             self._process.stdin.close()  # type: ignore[union-attr]  # a pipe, as is the other
-        self._process.stdout.close()  # type: ignore[union-attr]
+        self._process.stdout.close()  # type: ignore[union-attr]  # a pipe, too
         self._errors.close()
 
 

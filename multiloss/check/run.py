@@ -252,8 +252,10 @@ class _Job:
 
         def failing(case: Case) -> list[Cell]:
             job.expected = job.ask_oracle([case])
-            verdicts = judge.verdicts(job, [case], job.ask([case], None), scale)
-            return [cell for cell in verdicts if cell.status not in ("pass", "not applicable")]
+            answers = job.ask([case], None)
+            lost = any(reply.status == "lost" for told in answers.values() for reply in told.values())
+            bad = ("fail", "not checked") if lost else ("fail",)
+            return [cell for cell in judge.verdicts(job, [case], answers, scale) if cell.status in bad]
 
         found = searching.smallest(self.drawn, failing, self.draws, self.seed, self.progress)
         line = f"{self.line('runs', ','.join(self.described))} --only value --only gradient --search {self.draws}"
@@ -303,7 +305,7 @@ class _Job:
                 results[case.name] = compare.oracle_results(
                     self.function, case.y, case.x, _upstream, self.seed, not case.large
                 )
-            except Exception as error:
+            except Exception as error:  # an oracle is a user's code, and raises what it likes
                 raise CheckError(
                     f"`oracle` fails on {case.name!r}: {type(error).__name__}: {error}. It takes (y_true, y_pred), "
                     f"here of shapes {case.y.shape} and {case.x.shape}"

@@ -38,7 +38,7 @@ def resolve(target: str) -> Any:
         return _evaluate(tree, _Names(module))
     except TargetError:
         raise
-    except Exception as error:
+    except Exception as error:  # the code of a user, which raises what it likes
         raise TargetError(f"{target!r} could not be made: {type(error).__name__}: {error}") from error
 
 
@@ -93,7 +93,7 @@ def _module(place: str) -> ModuleType:
         return module
     except TargetError:
         raise
-    except Exception as error:
+    except Exception as error:  # the code of a user, which raises what it likes
         sys.modules.pop(f"_multiloss_target_{path.stem}", None)
         raise TargetError(f"{place!r} does not import: {type(error).__name__}: {error}") from error
 

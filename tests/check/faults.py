@@ -112,6 +112,15 @@ class WrongAtSevenEighths(Right):
         return super().call(y, x) + ops.max(ops.cast(ops.equal(x, 0.875), "float32"), axis=-1, initial=0.0)
 
 
+class NoFloat64(Right):
+    """Refuses what its gradients are compared with when there is no oracle."""
+
+    def call(self, y, x):
+        if keras.backend.standardize_dtype(x.dtype) == "float64":
+            raise TypeError("no float64 here")
+        return super().call(y, x)
+
+
 class CrashAtSevenEighths(Right):
     def call(self, y, x):
         if (ops.convert_to_numpy(ops.stop_gradient(x)) == 0.875).any():

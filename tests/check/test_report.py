@@ -291,9 +291,11 @@ def test_plot():
     assert dashed == [48]  # two of six decades below the top, at 8 of 8 to 128
     title = "gradient, {}, {}: {} of the tolerance"
     assert {t: y for t, (_, y) in shown.items()} == {
-        title.format("random", "tensorflow", "1.2"): pytest.approx(48 - 20 * math.log10(1.234), abs=0.05),  # 0.1 px
+        title.format("random", "tensorflow", "1.2"): pytest.approx(
+            48 - 20 * math.log10(1.234), abs=0.05
+        ),  # places have one digit
         title.format("far", "tensorflow", "1e+09"): 8,
-        title.format("random", "jax", "0.25"): pytest.approx(48 + 20 * math.log10(4), abs=0.05),
+        title.format("random", "jax", "0.25"): pytest.approx(48 + 20 * math.log10(4), abs=0.05),  # as above
         title.format("duplicated rows", "jax", "nan"): 8,
     }
     assert len(list(gradient.iter("path"))) == 1  # only what is not finite is a cross

@@ -76,6 +76,13 @@ def test_seeds_of_a_function_are_drawn(workers):
     assert [cell.check for cell in found.failures] == ["search"]
 
 
+def test_what_cannot_be_told_is_no_failure(workers):
+    arguments = {"inputs": "regression", "backends": ["torch"], "checks": ["gradient"], "search": 5}
+    report = check_loss(f"{FAULTS}:NoFloat64", workers=workers, **arguments)
+    found = {cell.check: cell.status for cell in report.cells}
+    assert found == {"runs": "pass", "gradient": "not checked", "search": "pass"}
+
+
 def test_a_worker_that_is_lost_ends_the_search(workers):
     report = searched("CrashAtSevenEighths", workers, search=400)
     assert [(cell.check, cell.backend) for cell in report.failures] == [("search", "torch")]
