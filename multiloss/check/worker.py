@@ -1,10 +1,9 @@
 """One backend, in a process of its own, that does what it is asked: the one file that names a framework's own API.
 
 `MODES` lists the ways in which the backend at hand can run a function. `evaluate` runs one in one of them, and
-`prepare` compiles it for several batches. As a
-program, `python -m multiloss.check.worker` reads pickled requests `(name, arguments)` from standard input, and writes a
-pickled reply to each, `("done", result)` or `("error", message, traceback)`, to what was standard output; whatever the
-checked loss prints goes to standard error.
+`prepare` compiles it for several batches. As a program, `python -m multiloss.check.worker` reads pickled requests
+`(name, arguments)` from standard input, and writes a pickled reply to each, `("done", result)` or
+`("error", message, traceback)`, to what was standard output; whatever the checked loss prints goes to standard error.
 """
 
 import contextlib
@@ -127,19 +126,22 @@ def _tensorflow(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
 def _torch(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
     import torch
 
-    compiled = function
-    if mode != "eager":
-        compiled = torch.compile(function, backend=mode)
+    @contextlib.contextmanager
+    def quiet() -> Any:
+        with warnings.catch_warnings():
+            if mode != "eager":
+                # Compiling gives warnings of torch's own, and tracing trips over them; those of the losses are errors
+                # in the eager mode of our tests.
+                warnings.simplefilter("ignore")
+            yield
+
+    with quiet():
+        compiled = function if mode == "eager" else torch.compile(function, backend=mode)
 
     def step(y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
         x = torch.as_tensor(x).clone().requires_grad_()
-        with warnings.catch_warnings():
-            if mode != "eager":
-                # Tracing trips over warnings of torch's own; those of the losses are errors in the eager mode of our
-                # tests.
-                warnings.simplefilter("ignore")
-                y = torch.as_tensor(y)
-            value = compiled(y, x)
+        with quiet():
+            value = compiled(y if mode == "eager" else torch.as_tensor(y), x)
         weighted = (value * torch.as_tensor(upstream, dtype=value.dtype)).sum()
         if weighted.requires_grad:
             weighted.backward()
