@@ -1,10 +1,11 @@
 """More cases than those of `inputs`, drawn and made smaller by hypothesis, which is imported only here, and when asked.
 
-A case is built of few and round numbers, so that a small one reads well: whole numbers in one of a few units, and any
-float32 among them.
+A case is built of few and round numbers, so that a small one reads well: whole numbers in one of a few units, or with
+numbers of any size among them.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from multiloss.check.report import Cell
 from multiloss.check.targets import TargetError
 
 _ROWS, _CLASSES, _FEATURES = 3, 3, 2
+_DRAWN = "drawn"  # the name of a case of a family
 _UNITS = (1.0, 0.125, 1e-3, 100.0)
 
 
@@ -42,44 +44,67 @@ def strategy(inputs: str, logits: bool) -> Any:
         raise TargetError("`search` needs hypothesis: pip install 'multiloss[search]'") from None
     if inputs.endswith(".npz"):
         raise TargetError(f"`search` needs a family or a function of a seed as `inputs`. Received: {inputs!r}")
-    if inputs not in FAMILIES:
-        return st.integers(0, 2**32 - 1).flatmap(lambda seed: st.sampled_from(load(inputs, seed)))
 
-    def array(elements: Any, *shape: int) -> Any:
-        size = int(np.prod(shape))
-        return st.lists(elements, min_size=size, max_size=size).map(lambda numbers: np.reshape(numbers, shape))
+    # hypothesis mixes numbers that it finds in the modules at hand into what it draws, but for booleans: all is made of
+    # them, so that a seed finds the same whatever is imported.
+    bit = st.booleans()
 
-    def reals(*shape: int) -> Any:
-        some = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
-        in_units = [array(st.integers(-16, 16), *shape).map(lambda n, unit=unit: n * unit) for unit in _UNITS]
-        return st.one_of(*in_units, array(st.one_of(st.integers(-2, 2), some), *shape))
+    def numbers(draw: Any) -> Callable[[int], int]:
+        return lambda bits: functools.reduce(lambda high, _: 2 * high + draw(bit), range(bits), 0)
 
-    def shares(*shape: int) -> Any:  # along the last axis, which has some
-        return array(st.integers(0, 16), *shape).map(_shares)
+    @st.composite
+    def row(draw: Any, kind: int) -> tuple[Any, np.ndarray]:
+        return _row(numbers(draw), inputs, logits, kind)
 
-    def of(rows: int) -> Any:
-        classes = array(st.integers(0, _CLASSES - 1), rows)
-        pixels, features, scores = (rows, 2, 2, 1), (rows, _FEATURES), (rows, _CLASSES)
-        some = st.one_of(st.integers(0, 16).map(lambda n: n / 16), st.floats(0, 1, width=32, allow_subnormal=False))
-        y, x = {
-            "labels-embeddings": (classes.map(np.int32), reals(*features)),
-            "masks": (array(st.integers(0, 1), *pixels), reals(*pixels) if logits else array(some, *pixels)),
-            "one-hot": (classes.map(np.eye(_CLASSES).__getitem__), reals(*scores) if logits else shares(*scores)),
-            "integer-labels": (classes.map(np.int32), reals(*scores) if logits else shares(*scores)),
-            "regression": (reals(*features), reals(*features)),
-        }[inputs]
-        return st.builds(lambda y, x: Case(f"drawn, {rows} rows", _truth(y), x.astype(np.float32), True), y, x)
+    @st.composite
+    def case(draw: Any) -> Case:
+        number = numbers(draw)
+        if inputs not in FAMILIES:
+            cases = load(inputs, number(32))
+            return cases[number(16) % len(cases)]
+        rows = draw(st.lists(row(number(3)), min_size=1, max_size=_ROWS))
+        y, x = (np.stack(part) for part in zip(*rows, strict=True))
+        return Case(_DRAWN, y, x.astype(np.float32), True)
 
-    return st.integers(1, _ROWS).flatmap(of)
+    return case()
 
 
-def _shares(n: np.ndarray) -> Any:
-    n = n + (n.sum(axis=-1, keepdims=True) == 0)
-    return n / n.sum(axis=-1, keepdims=True)
+def _row(number: Callable[[int], int], inputs: str, logits: bool, kind: int) -> tuple[Any, np.ndarray]:
+    """Return truth and prediction of one row, made of numbers of so many bits: reals are of one of 8 kinds."""
 
+    def array(element: Callable[[], float], *shape: int) -> np.ndarray:
+        return np.reshape([element() for _ in range(int(np.prod(shape)))], shape)
 
-def _truth(y: np.ndarray) -> np.ndarray:
-    return y if y.dtype == np.int32 else y.astype(np.float32)
+    def scaled(exponent: int) -> float:  # by a number from 1 to 2
+        return (1 + number(8) / 256) * 2.0**exponent
+
+    def real() -> float:
+        sign = 1 - 2 * number(1)
+        if kind < len(_UNITS):
+            return sign * (number(5) % 17) * _UNITS[kind]
+        return sign * (scaled(number(5) - 18) if number(1) else number(2))
+
+    def probability() -> float:
+        if not number(1):
+            return number(5) % 17 / 16
+        small = scaled(-1 - number(7) % 100)
+        return 1 - small if number(1) else small
+
+    if inputs == "regression":
+        return array(real, _FEATURES).astype(np.float32), array(real, _FEATURES)
+    if inputs == "masks":
+        pixels = (2, 2, 1)
+        truth = array(lambda: number(1), *pixels).astype(np.float32)
+        return truth, array(real if logits else probability, *pixels)
+    label = number(4) % _CLASSES
+    if inputs == "labels-embeddings":
+        return np.int32(label), array(real, _FEATURES)
+    truth = np.eye(_CLASSES, dtype=np.float32)[label] if inputs == "one-hot" else np.int32(label)
+    scores = array(real, _CLASSES) if logits else array(lambda: number(5) % 17, _CLASSES)
+    if not logits:
+        scores = scores + (scores.sum() == 0)
+        scores = scores / scores.sum()
+    return truth, scores
 
 
 def smallest(
@@ -132,6 +157,12 @@ def smallest(
     run: Any = hypothesis.seed(seed)(settings(hypothesis.given(cases)(attempt)))
     with contextlib.suppress(Failed, hypothesis.errors.Flaky):
         run()
+    if not lost and found.case is not None and found.case.name == _DRAWN:
+        # A row is too much at once for hypothesis to drop.
+        for row in reversed(range(len(found.case.x))):
+            y, x = (np.delete(part, row, axis=0) for part in (found.case.y, found.case.x))
+            if len(x) and (cells := failing(found.case._replace(y=y, x=x))):
+                found = Found(tried, found.case._replace(y=y, x=x), cells)
     return found if found.case is not None else Found(tried, None, [])
 
 
