@@ -215,14 +215,14 @@ class _Judge:
             why = "no answer" if reply is None else reply.message
             raise _NoAnswerError(f"{self.job.reference} has no values in float64: {why}")
         points, sums = self.job.points(case), self.parts(case, reply.result["sums"])
-        slopes, *other = (
+        coarse, *fine = (
             compare.slopes(part, steps, case.x.shape)
             for part, (_, steps) in zip(sums, points, strict=True)
             if len(steps)
         )
-        if not other:
-            return slopes, slopes.rounding, compare.COARSE_GRADIENT
-        return slopes, compare.moved(slopes, other[0]), compare.GRADIENT
+        if not fine or reply.result["single"]:  # TensorFlow's own CTC is float32 whatever it is given
+            return coarse, coarse.rounding, compare.COARSE_GRADIENT
+        return fine[0], compare.moved(*fine), compare.GRADIENT
 
     def same_as(self, case: Case, name: str, other: str, tolerance: float = compare.VALUE) -> Difference:
         """Compare value and gradient of two runs."""

@@ -424,14 +424,14 @@ class _Job:
         return "tensorflow" if "tensorflow" in able else next(iter(able), "")
 
     def points(self, case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return points and steps: at the case, other roundings of it whole, and, where float64 is, steps at one."""
+        """Return points and steps: large steps at the case, other roundings of it, and, where float64 is, small steps.
+
+        Those are at the case, and at one of the roundings.
+        """
         others = compare.rounded(case.x, self.seed)
-        exact = self.reference == "tensorflow"
-        found = [
-            compare.points(case.x, compare.STEP if exact else compare.COARSE_STEP),
-            (np.stack(others), np.zeros(0)),
-        ]
-        return [*found, compare.points(others[0])] if exact else found
+        found = [compare.points(case.x, compare.COARSE_STEP), (np.stack(others), np.zeros(0))]
+        exact = [compare.points(case.x), compare.points(others[0])]
+        return [*found, *exact] if self.reference == "tensorflow" else found
 
     def columns(self, case: Case) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return batches that mean the same, with and without an axis of size 1."""

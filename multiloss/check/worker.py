@@ -254,7 +254,7 @@ def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode
 
 
 def exact(target: str, y: np.ndarray, xs: np.ndarray, reduction: str) -> dict[str, Any]:
-    """Sums `upstream * value` at several x, in float64 if the loss has it."""
+    """Sums `upstream * value` at several x, in float64 if the loss has it; "single" says that no value needs that."""
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
     try:
@@ -262,14 +262,15 @@ def exact(target: str, y: np.ndarray, xs: np.ndarray, reduction: str) -> dict[st
             loss, is_loss = build(target)
             function = _function(loss, reduction if is_loss and reduction != "own" else None, None, None, None)
             compiled = _compiled(function)
-            sums = []
+            sums, single = [], True
             for x in xs:
                 value = compiled(ops.convert_to_tensor(y), ops.convert_to_tensor(x, dtype="float64"))
                 array = ops.convert_to_numpy(value).astype(np.float64)
                 sums.append(float(np.sum(array * upstream_of(array.shape))))
+                single = single and np.array_equal(array, array.astype(np.float32), equal_nan=True)
     finally:
         keras.config.set_floatx(before)
-    return {"sums": np.array(sums)}
+    return {"sums": np.array(sums), "single": single}
 
 
 def _compiled(function: Any) -> Any:
