@@ -8,6 +8,7 @@ import numpy as np
 # float32 rounds to 6e-8; formulas of some hundred operations, and sums of some dozen terms, stay within this.
 VALUE = 1e-5
 GRADIENT = 1e-4
+ROUNDING = 2.0**-24
 # What a rounding of the inputs to float32 does to a result, a correct formula may do some times over.
 ROUNDINGS = 8.0
 # Machine epsilon, and what a formula of some dozen operations may make of it.
@@ -15,6 +16,8 @@ HALF = {"float16": 8 * 2.0**-10, "bfloat16": 8 * 2.0**-7}
 # Step of central differences in float64, as a share of the spread of the inputs: the error of the formula, and that of
 # rounding, are 1e-10 of the result each.
 STEP = 1e-5
+# For where the slope changes within such a step, as that of a logarithm does near 0.
+CLOSE_STEP = 1e-8
 # The same where something rounds to float32 on the way, as Keras's `ops.mean` does on JAX and torch: 1e-5 and 2e-5.
 COARSE_STEP = 3e-3
 COARSE_GRADIENT = 2e-3
@@ -63,9 +66,9 @@ def largest(array: Any) -> float:
 
 
 def rounded(x: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Return x as other roundings to float32 might have left it, in float64."""
-    rng = np.random.default_rng(seed)
-    return [x.astype(np.float64) * (1 + 2.0**-24 * rng.choice([-1.0, 1.0], x.shape)) for _ in range(2)]
+    """Return x as other roundings to float32 might have left it, in float64: every number once up and once down."""
+    up = np.random.default_rng(seed).choice([-1.0, 1.0], x.shape)
+    return [x.astype(np.float64) * (1 + ROUNDING * sign) for sign in (up, -up)]
 
 
 def points(x: np.ndarray, step_size: float = STEP) -> tuple[np.ndarray, np.ndarray]:
@@ -99,17 +102,19 @@ def slopes(sums: np.ndarray, steps: np.ndarray, shape: Sequence[int]) -> Slopes:
     return Slopes(pair.min(axis=0), pair.max(axis=0), 2.0**-53 * largest(sums) / float(np.min(steps)))
 
 
-def gradient_difference(got: Any, slopes: Slopes, tolerance: Any) -> Difference:
-    """Compare a gradient with slopes. At a kink, where they differ, whatever lies between them is right."""
-    if got is None or np.shape(got) != slopes.lower.shape:
+def gradient_difference(got: Any, slopes: Sequence[Slopes], tolerance: Any) -> Difference:
+    """Compare a gradient with slopes, of which the nearest counts. Whatever lies between the two sides is right."""
+    if got is None or np.shape(got) != slopes[0].lower.shape:
         return Difference(float("inf"), largest(tolerance))
     got = np.asarray(got, np.float64)
     if not np.isfinite(got).all():
         return Difference(float("nan"), largest(tolerance))
-    known = np.isfinite(slopes.lower) & np.isfinite(slopes.upper)  # beyond the domain of the function, none is known
-    with np.errstate(invalid="ignore"):
-        off = np.maximum(np.maximum(slopes.lower - got, got - slopes.upper), 0)
-    return _worst(np.where(known, off, 0), tolerance)
+    offs = []
+    for lower, upper, _ in slopes:
+        known = np.isfinite(lower) & np.isfinite(upper)  # beyond the domain of the function, none is known
+        with np.errstate(invalid="ignore"):
+            offs.append(np.where(known, np.maximum(np.maximum(lower - got, got - upper), 0), 0))
+    return _worst(np.min(offs, axis=0), tolerance)
 
 
 def halved(x: np.ndarray, dtype: str) -> np.ndarray:
@@ -130,11 +135,19 @@ def oracle_results(
     seed: int,
     slope: bool,
 ) -> dict[str, Any]:
-    """Return the value of an oracle and, if `slope`, its slopes, and what roundings of x change in either."""
+    """Return the value of an oracle and, if `slope`, its slopes, and what roundings of x change in either.
+
+    "close" is a function that returns the slopes of `CLOSE_STEP`.
+    """
 
     def total(point: np.ndarray) -> float:
         value = np.asarray(oracle(y, point), np.float64)
         return float(np.sum(value * upstream(value.shape)))
+
+    def slopes_at(x: np.ndarray, step_size: float) -> Slopes:
+        where, steps = points(x, step_size)
+        with np.errstate(all="ignore"):
+            return slopes(np.array([total(point) for point in where]), steps, x.shape)
 
     with np.errstate(all="ignore"):
         value = np.asarray(oracle(y, x.astype(np.float64)), np.float64)
@@ -143,21 +156,20 @@ def oracle_results(
         sensitivity = np.max([np.abs(v - value) for v in others], axis=0, initial=0)
         result: dict[str, Any] = {"value": value, "sensitivity": sensitivity}
         if slope and x.size:
-            result["slopes"], other = (
-                slopes(np.array([total(point) for point in where]), steps, x.shape)
-                for where, steps in (points(x), points(rounded(x, seed)[0]))
-            )
-            result["slope sensitivity"] = moved(result["slopes"], other)
+            result["slopes"] = slopes_at(x, STEP)
+            after = [slopes_at(other, STEP) for other in rounded(x, seed)]
+            result["slope sensitivity"] = moved(result["slopes"], *after)
+            result["close"] = lambda: slopes_at(x, CLOSE_STEP)
     return result
 
 
-def moved(before: Slopes, after: Slopes) -> np.ndarray:
+def moved(before: Slopes, *after: Slopes) -> np.ndarray:
     """Return by how much slopes differ in each row, where they are known: the most, since one entry may be lucky.
 
     Rounding in float64, which has its share in this, is the least that it may be.
     """
     with np.errstate(invalid="ignore"):
-        off = np.maximum(np.abs(before.lower - after.lower), np.abs(before.upper - after.upper))
-    off = np.where(np.isfinite(off), off, 0)
+        off = np.abs([pair for other in after for pair in (before.lower - other.lower, before.upper - other.upper)])
+    off = np.max(np.where(np.isfinite(off), off, 0), axis=0)
     most: np.ndarray = np.max(off, axis=tuple(range(1, off.ndim)), keepdims=True, initial=before.rounding)
     return most

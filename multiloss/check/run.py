@@ -426,11 +426,11 @@ class _Job:
     def points(self, case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return points and steps: large steps at the case, other roundings of it, and, where float64 is, small steps.
 
-        Those are at the case, and at one of the roundings.
+        Those are at the case, at the roundings, and the smallest of all at the case again.
         """
         others = compare.rounded(case.x, self.seed)
         found = [compare.points(case.x, compare.COARSE_STEP), (np.stack(others), np.zeros(0))]
-        exact = [compare.points(case.x), compare.points(others[0])]
+        exact = [compare.points(x) for x in (case.x, *others)] + [compare.points(case.x, compare.CLOSE_STEP)]
         return [*found, *exact] if self.reference == "tensorflow" else found
 
     def columns(self, case: Case) -> dict[str, tuple[np.ndarray, np.ndarray]]:

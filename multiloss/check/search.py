@@ -52,11 +52,8 @@ def strategy(inputs: str, logits: bool) -> Any:
     def numbers(draw: Any) -> Callable[[int], int]:
         return lambda bits: functools.reduce(lambda high, _: 2 * high + draw(bit), range(bits), 0)
 
-    @st.composite
-    def row(draw: Any, kind: int) -> tuple[Any, np.ndarray]:
-        return _row(numbers(draw), inputs, logits, kind)
+    row = st.composite(lambda draw, kind: _row(numbers(draw), inputs, logits, kind))
 
-    @st.composite
     def case(draw: Any) -> Case:
         number = numbers(draw)
         if inputs not in FAMILIES:
@@ -66,7 +63,7 @@ def strategy(inputs: str, logits: bool) -> Any:
         y, x = (np.stack(part) for part in zip(*rows, strict=True))
         return Case(_DRAWN, y, x.astype(np.float32), True)
 
-    return case()
+    return st.composite(case)()
 
 
 def _row(number: Callable[[int], int], inputs: str, logits: bool, kind: int) -> tuple[Any, np.ndarray]:
@@ -94,12 +91,11 @@ def _row(number: Callable[[int], int], inputs: str, logits: bool, kind: int) -> 
         return array(real, _FEATURES).astype(np.float32), array(real, _FEATURES)
     if inputs == "masks":
         pixels = (2, 2, 1)
-        truth = array(lambda: number(1), *pixels).astype(np.float32)
-        return truth, array(real if logits else probability, *pixels)
+        return array(lambda: number(1), *pixels).astype(np.float32), array(real if logits else probability, *pixels)
     label = number(4) % _CLASSES
     if inputs == "labels-embeddings":
         return np.int32(label), array(real, _FEATURES)
-    truth = np.eye(_CLASSES, dtype=np.float32)[label] if inputs == "one-hot" else np.int32(label)
+    truth: Any = np.eye(_CLASSES, dtype=np.float32)[label] if inputs == "one-hot" else np.int32(label)
     scores = array(real, _CLASSES) if logits else array(lambda: number(5) % 17, _CLASSES)
     if not logits:
         scores = scores + (scores.sum() == 0)

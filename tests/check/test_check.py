@@ -228,9 +228,9 @@ def test_kinks_allow_any_slope_between_the_sides():
     points, steps = compare.points(x)
     slopes = compare.slopes(np.abs(points).sum(axis=(1, 2)), steps, x.shape)
     assert (slopes.lower, slopes.upper) == (-1, 1)
-    assert compare.gradient_difference(np.array([[0.5]]), slopes, 1e-4).ratio == 0
-    assert compare.gradient_difference(np.array([[1.1]]), slopes, 1e-4).ratio > 100
-    assert compare.gradient_difference(np.array([[np.nan]]), slopes, 1e-4).ratio == np.inf
+    assert compare.gradient_difference(np.array([[0.5]]), [slopes], 1e-4).ratio == 0
+    assert compare.gradient_difference(np.array([[1.1]]), [slopes], 1e-4).ratio > 100
+    assert compare.gradient_difference(np.array([[np.nan]]), [slopes], 1e-4).ratio == np.inf
 
 
 # --- command and plugin ----------------------------------------------------------------------------------------------
