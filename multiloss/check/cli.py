@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from multiloss.check.inputs import FAMILIES
+from multiloss.check.pool import TIMEOUT
 from multiloss.check.run import CHECKS, check_loss
 
 _DESCRIPTION = """Hold a Keras loss to its oracle, and to itself, on every backend.
@@ -37,7 +38,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--only", metavar="CHECK", action="append", help=f"one of: {', '.join(CHECKS)}; repeatable")
     add("--search", type=int, default=0, metavar="N", help="draw N more cases and show the smallest that fails")
     add("--known", metavar="FILE", help="known failures, `CHECK [BACKEND]` a line; one that passes is reported")
-    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="that a backend may take for one answer")
+    add(
+        "--timeout",
+        type=float,
+        default=TIMEOUT,
+        metavar="SECONDS",
+        help="that a backend may take for one answer (default: %(default)g)",
+    )
     add("--json", metavar="FILE", help="write the report as JSON")
     add("--html", metavar="FILE", help="write the report as a page with a plot")
     add("--debug", action="store_true", help="show the traceback of what went wrong")
@@ -60,11 +67,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path, text in ((given.json, report.json), (given.html, report.html)):
             if path:
                 Path(path).write_text(text() + "\n", encoding="utf-8")
-    except (ValueError, OSError) as error:
+    except (Exception, SystemExit) as error:  # code of a user runs here too, and raises what it likes
         progress.clear()
         if given.debug:
             traceback.print_exc()
-        print(f"multiloss check: {error}", file=sys.stderr)
+        named = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        print(f"multiloss check: {named}{' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(report.text(color=sys.stdout.isatty()))
     return report.exit_code

@@ -150,7 +150,10 @@ def oracle_results(
             return slopes(np.array([total(point) for point in where]), steps, x.shape)
 
     with np.errstate(all="ignore"):
-        value = np.asarray(oracle(y, x.astype(np.float64)), np.float64)
+        value = oracle(y, x.astype(np.float64))
+        if np.asarray(value).dtype.kind not in "biuf":  # None would become nan
+            raise TypeError(f"it must return numbers. Received: {type(value).__name__}")
+        value = np.asarray(value, np.float64)
         # Of many pixels or features roundings cancel, and oracles are slow.
         others = [np.asarray(oracle(y, other), np.float64) for other in (rounded(x, seed) if slope else [])]
         sensitivity = np.max([np.abs(v - value) for v in others], axis=0, initial=0)

@@ -37,7 +37,7 @@ _LARGE = 65_600
 
 def guess(target: str) -> str:
     """Return the family that the name of a target suggests: "regression" if it suggests none."""
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.rpartition(":")[2].partition("(")[0]).lower()
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.partition(":")[2].partition("(")[0]).lower()
     order = _BY_NAME if "categorical" not in name else (_BY_NAME[0], _BY_NAME[3])
     return next((family for pattern, family in order if re.search(pattern, name)), "regression")
 
@@ -160,27 +160,35 @@ def load(text: str, seed: int) -> list[Case]:
         if not Path(text).is_file():
             raise TargetError(f"no such file: {text}")
         try:
-            with np.load(text) as file:
+            with open(text, "rb") as opened, np.load(opened) as file:  # NumPy leaves a broken one open
                 arrays = dict(file)
-        except (OSError, ValueError) as error:
-            raise TargetError(f"{text} is no readable .npz file: {error}") from error
+        except Exception as error:  # of zip, zlib, pickle, or because it is an .npy: NumPy raises what comes
+            raise TargetError(f"{text} is no readable .npz file: {type(error).__name__}: {error}") from error
         ends = [name.removesuffix("y_true") for name in arrays if name.endswith("y_true")]
         given = {end.rstrip("_") or "batch": (arrays[f"{end}y_true"], arrays.get(f"{end}y_pred")) for end in ends}
     else:
         make = resolve(text)
         if not callable(make):
             raise TargetError(f"`inputs` must be a family, an .npz file or a function. Received: {text!r}")
-        given = make(seed)
+        try:
+            given = make(seed)
+        except (Exception, SystemExit) as error:  # the code of a user, which raises what it likes
+            raise TargetError(
+                f"{text} must take a seed and return cases. With {seed} it raises {type(error).__name__}: {error}"
+            ) from error
     if not isinstance(given, dict) or not given:
         raise TargetError(f"{text} must hold `y_true` and `y_pred`, or cases by name. Received: {type(given).__name__}")
     cases: list[Case] = []
     for name, pair in given.items():
         if not isinstance(pair, tuple | list) or len(pair) != 2 or any(part is None for part in pair):
             raise TargetError(f"case {name!r} of {text} must be a pair (y_true, y_pred)")
-        y, x = (np.asarray(part) for part in pair)
-        if x.dtype.kind != "f" or y.shape[:1] != x.shape[:1]:
+        try:
+            y, x = (np.asarray(part) for part in pair)
+        except ValueError as error:
+            raise TargetError(f"case {name!r} of {text} must be of arrays: {error}") from error
+        if x.dtype.kind != "f" or not x.ndim or y.shape[:1] != x.shape[:1] or y.dtype.kind not in "biuf":
             raise TargetError(
-                f"case {name!r} of {text} must have floats `y_pred`, and as many rows of `y_true`. "
+                f"case {name!r} of {text} must have floats `y_pred`, and as many rows of numbers `y_true`. "
                 f"Received: {x.dtype} {x.shape} and {y.dtype} {y.shape}"
             )
         cases.append(Case(str(name), y, x.astype(np.float32), not cases))

@@ -22,6 +22,8 @@ FORWARD_ONLY = ("numpy", "openvino")
 _PACKAGES = {"numpy": "jax"}
 # An import of a framework may take this long on a loaded machine.
 _START = 180.0
+# To compile takes torch half a minute for some losses, and several times that where others want the cores too.
+TIMEOUT = 300.0
 
 
 class Reply(NamedTuple):
@@ -59,7 +61,7 @@ class Worker:
         timeout: seconds that a request may take.
     """
 
-    def __init__(self, backend: str, python: str | None = None, timeout: float = 60.0):
+    def __init__(self, backend: str, python: str | None = None, timeout: float = TIMEOUT):
         self.backend, self.python, self.timeout = backend, python or sys.executable, timeout
         self.restarts = 0
         self._start()
@@ -108,7 +110,7 @@ class Worker:
             self._process.stdin.flush()  # type: ignore[union-attr]  # a pipe, too
         except OSError:
             pass  # the process is gone, which the answer will say
-        return self._wait(self.timeout, "it was ended")
+        return self._wait(self.timeout, "it was ended (--timeout gives it more)")
 
     def _wait(self, seconds: float, what: str) -> Reply:
         try:

@@ -53,7 +53,7 @@ def check_loss(
     seed: int = 0,
     checks: Sequence[str] | None = None,
     known: str | Path | None = None,
-    timeout: float = 60.0,
+    timeout: float = pool.TIMEOUT,
     search: int = 0,
     workers: Workers | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -209,9 +209,12 @@ class _Job:
         first = {backend: [("", "describe", {"target": self.target})] for backend in self.workers}
         answers = pool.gather(self.workers, first, restarts=0)
         described = {backend: replies[""] for backend, replies in answers.items()}
-        errors = {backend: reply.message for backend, reply in described.items() if reply.status == "error"}
+        errors = [reply for reply in described.values() if reply.status == "error"]
         if errors and len(errors) == len(described):
-            raise CheckError(next(iter(errors.values())).removeprefix("TargetError: "))
+            message = errors[0].message
+            named = message.startswith("TargetError: ")
+            message = message.removeprefix("TargetError: ") if named else f"{self.target} could not be made: {message}"
+            raise _error(message, errors[0])
         cells = [
             Cell("runs", backend, "fail", reply.message, reproduce=self.line("runs", backend))
             for backend, reply in described.items()
@@ -305,7 +308,7 @@ class _Job:
                 results[case.name] = compare.oracle_results(
                     self.function, case.y, case.x, _upstream, self.seed, not case.large
                 )
-            except Exception as error:  # an oracle is a user's code, and raises what it likes
+            except (Exception, SystemExit) as error:  # an oracle is a user's code, and raises what it likes
                 raise CheckError(
                     f"`oracle` fails on {case.name!r}: {type(error).__name__}: {error}. It takes (y_true, y_pred), "
                     f"here of shapes {case.y.shape} and {case.x.shape}"
@@ -448,9 +451,10 @@ class _Job:
         key = ("value", plain.name, "eager")
         first = [answers[key] for answers in replies.values() if key in answers]
         if first and all(reply.status == "error" for reply in first):
-            raise CheckError(
+            raise _error(
                 f"{self.target} takes other arguments or inputs than (y_true, y_pred) of shapes {plain.y.shape} and "
-                f"{plain.x.shape} (--inputs chooses others): {first[0].message}"
+                f"{plain.x.shape} (--inputs chooses others): {first[0].message}",
+                first[0],
             )
         for reply in first:
             if reply.status == "done" and self.expected:
@@ -467,6 +471,13 @@ class _Job:
         words += ["--backends", backend if alone else ",".join(self.workers)]
         words += ["--seed", str(self.seed)] if self.seed else []
         return " ".join([*words, *([] if check == "runs" else ["--only", shlex.quote(check)])])
+
+
+def _error(message: str, reply: Reply) -> CheckError:
+    """Return an error that a worker met, with the traceback of the worker, which `--debug` shows."""
+    error = CheckError(message)
+    error.add_note(reply.traceback.strip())
+    return error
 
 
 def _upstream(shape: tuple[int, ...]) -> np.ndarray:

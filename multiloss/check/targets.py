@@ -5,6 +5,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +39,7 @@ def resolve(target: str) -> Any:
         return _evaluate(tree, _Names(module))
     except TargetError:
         raise
-    except Exception as error:  # the code of a user, which raises what it likes
+    except (Exception, SystemExit) as error:  # the code of a user, which raises what it likes
         raise TargetError(f"{target!r} could not be made: {type(error).__name__}: {error}") from error
 
 
@@ -93,16 +94,37 @@ def _module(place: str) -> ModuleType:
         return module
     except TargetError:
         raise
-    except Exception as error:  # the code of a user, which raises what it likes
+    except (Exception, SystemExit) as error:  # the code of a user, which raises what it likes
         sys.modules.pop(f"_multiloss_target_{path.stem}", None)
         raise TargetError(f"{place!r} does not import: {type(error).__name__}: {error}") from error
+
+
+def _lost(instance: Any) -> list[str]:
+    """Return the attributes that an instance does not get back from its config, of those that hold plain values."""
+    try:
+        again = vars(type(instance).from_config(instance.get_config()))
+    except Exception as error:  # the code of a user, which raises what it likes
+        raise TargetError(
+            f"{type(instance).__name__} cannot be made of its `get_config`: {type(error).__name__}: {error}"
+        ) from error
+    plain = (bool, int, float, str, tuple, list, dict)
+
+    def shown(value: Any) -> str:
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # functions and objects within are others each time
+
+    return [
+        f"`{name}`"
+        for name, value in vars(instance).items()
+        if isinstance(value, plain) and shown(value) != shown(again.get(name))
+    ]
 
 
 def text_of(target: Any) -> str:
     """Return the text of a target that was given as a text, a function, a class, or a Keras loss.
 
     Raises:
-        TargetError: if another process could not import it: a lambda, a local function, something of `__main__`.
+        TargetError: if another process could not import it, as a lambda or a local function, or not make it alike: an
+            instance that its config does not describe.
     """
     if isinstance(target, str):
         return target
@@ -111,8 +133,14 @@ def text_of(target: Any) -> str:
             raise TargetError("a `functools.partial` must bind by name. Received positional arguments")
         named = ", ".join(f"{name}={value!r}" for name, value in target.keywords.items())
         return f"{text_of(target.func)}({named})"
-    if hasattr(target, "get_config"):
-        return f"{text_of(type(target))}.from_config({target.get_config()!r})"
+    if hasattr(target, "get_config") and not inspect.isclass(target):
+        text = f"{text_of(type(target))}.from_config({target.get_config()!r})"
+        if lost := _lost(target):
+            raise TargetError(
+                f"{type(target).__name__} comes back from its `get_config` with another {', '.join(lost)}: another "
+                "process cannot make this instance. A text can, such as 'path.py:MyLoss(factor=2.0)'"
+            )
+        return text
     name, home = getattr(target, "__qualname__", ""), getattr(target, "__module__", None)
     module = sys.modules.get(home or "")
     if not name or "<" in name or module is None:

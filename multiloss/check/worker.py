@@ -329,20 +329,20 @@ def config(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
     }
 
 
-def _model(target: str, x: np.ndarray) -> tuple[Any, Any]:
+def _model(target: str, x: np.ndarray, **options: Any) -> tuple[Any, Any]:
     """Return a model of a single dense layer that nearly lets x through, and the loss it is compiled with."""
     loss, _ = build(target)
     size = x.shape[-1]
     layer = keras.layers.Dense(size)
     model = keras.Sequential([keras.Input(x.shape[1:]), layer])
     layer.set_weights([0.9 * np.eye(size, dtype=np.float32), np.full(size, 0.05, np.float32)])
-    model.compile(optimizer=keras.optimizers.SGD(0.01), loss=loss)
+    model.compile(optimizer=keras.optimizers.SGD(0.01), loss=loss, **options)
     return model, loss
 
 
 def save(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
     """Save a compiled model, load it, and compare what the two lose."""
-    model, loss = _model(target, x)
+    model, loss = _model(target, x, run_eagerly=True)  # as is the loaded one: to compile both takes JAX seconds
     before = model.evaluate(x, y, batch_size=len(x), verbose=0)
     name = getattr(loss, "__name__", type(loss).__name__)
     mine = {name: type(loss) if isinstance(loss, keras.losses.Loss) else loss}

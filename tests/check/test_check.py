@@ -1,13 +1,16 @@
 """The checker itself: planted faults, each found by its own row and no other; right losses; what it refuses."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
+import multiloss
 from multiloss.check import CheckError, TargetError, Workers, assert_consistent, check_loss, compare, inputs, targets
 from multiloss.check.cli import main
 
@@ -29,6 +32,12 @@ PLANTED = {
     "HangOnTorch": ("runs", {"torch"}),
     "Distance": ("labels above 2^24", ALL),
 }
+
+
+@pytest.fixture(scope="module")
+def workers():
+    with Workers() as kept:
+        yield kept
 
 
 def failures(report):
@@ -103,9 +112,71 @@ def test_what_cannot_be_checked_is_refused_in_one_line(name, capsys):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["empty", "truncated", "corrupt", "npy"])
+def test_files_that_are_no_npz_are_refused(kind, tmp_path):
+    path = tmp_path / "batch.npz"
+    np.savez_compressed(path, y_true=np.ones((9, 9)), y_pred=np.ones((9, 9)))
+    whole = path.read_bytes()
+    middle = len(whole) // 4
+    bad = {"empty": b"", "truncated": whole[:-30], "corrupt": whole[:middle] + b"\xff" * 9 + whole[middle + 9 :]}
+    np.save(tmp_path / "batch.npy", np.ones(3))
+    path.write_bytes(bad[kind] if kind in bad else (tmp_path / "batch.npy").read_bytes())
+    with pytest.raises(TargetError, match=r"batch\.npz is no readable \.npz file: \w+: "):
+        inputs.load(str(path), 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("def f(seed): raise KeyError('x')", "must take a seed and return cases. With 0 it raises KeyError: 'x'"),
+        ("def f(): return {}", "With 0 it raises TypeError: f() takes 0 positional arguments but 1 was given"),
+        ("def f(seed): return {'a': ([[1], [1, 2]], [1.0])}", "case 'a' of {} must be of arrays: setting an array"),
+        ("import sys; sys.exit(0)", "does not import: SystemExit: 0"),
+    ],
+)
+def test_functions_of_inputs_that_fail_are_refused(body, message, tmp_path):
+    path = tmp_path / "made.py"
+    path.write_text(body)
+    with pytest.raises(TargetError, match=re.escape(message.format(f"{path}:f"))):
+        inputs.load(f"{path}:f", 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (
+            "def f(y, x): return None",
+            "`oracle` fails on 'random': TypeError: it must return numbers. Received: NoneType",
+        ),
+        ("def f(y, x): raise SystemExit(0)", "`oracle` fails on 'random': SystemExit: 0"),
+    ],
+)
+def test_oracles_that_give_no_numbers_are_refused(body, message, tmp_path, workers):
+    (tmp_path / "o.py").write_text(body)
+    with pytest.raises(CheckError, match=message):
+        check_loss("keras.losses:mean_squared_error", f"{tmp_path}/o.py:f", backends=["torch"], workers=workers)
+
+
+def test_an_oracle_file_that_exits_is_refused(tmp_path, capsys):
+    (tmp_path / "o.py").write_text("import sys; sys.exit(0)")
+    assert main(["check", "keras.losses:mean_squared_error", "--oracle", f"{tmp_path}/o.py:f"]) == 2
+    assert "does not import: SystemExit: 0" in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback(capsys):
     assert main(["check", "no_such:loss", "--debug"]) == 2
     assert "Traceback (most recent call last)" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback_of_the_worker(tmp_path, capsys):
+    (tmp_path / "deep.py").write_text(
+        "class Deep:\n    def __init__(self): self.fail()\n    def fail(self): raise RuntimeError('deep\\n  inside')"
+    )
+    target = f"{tmp_path}/deep.py:Deep"
+    assert main(["check", target, "--backends", "torch", "--debug"]) == 2
+    error = capsys.readouterr().err
+    assert "in fail" in error
+    assert error.endswith(f"multiloss check: {target} could not be made: RuntimeError: deep inside\n")
 
 
 def test_a_missing_backend_that_was_asked_for_fails(monkeypatch):
@@ -165,11 +236,14 @@ def test_inputs_of_a_file_and_of_a_function(tmp_path):
         "keras.losses:mean_squared_error", inputs=f"{tmp_path / 'made.py'}:make", backends=["torch"], checks=["value"]
     )
     assert report.ok
+    np.savez(tmp_path / "scalar.npz", y_true=np.float32(1), y_pred=np.float32(1))
+    with pytest.raises(TargetError, match=r"must have floats `y_pred`, and as many rows .* float32 \(\) and float32"):
+        inputs.load(str(tmp_path / "scalar.npz"), 0)
     np.savez(tmp_path / "half.npz", y_true=y)
     with pytest.raises(TargetError, match=r"case .batch. of .* must be a pair"):
         inputs.load(str(tmp_path / "half.npz"), 0)
     np.savez(tmp_path / "ints.npz", y_true=y, y_pred=y.astype(int))
-    with pytest.raises(TargetError, match="must have floats `y_pred`, and as many rows of `y_true`"):
+    with pytest.raises(TargetError, match="must have floats `y_pred`, and as many rows of numbers `y_true`"):
         inputs.load(str(tmp_path / "ints.npz"), 0)
 
 
@@ -215,6 +289,29 @@ def test_targets_are_modules_files_calls_and_objects(tmp_path):
     assert targets.text_of(failures).endswith("test_check.py:failures")
     with pytest.raises(TargetError, match="another process has to import it"):
         targets.text_of(lambda y, x: x)
+
+
+def fault(text):
+    return targets.resolve(f"{FAULTS}:{text}")
+
+
+def test_classes_and_instances_are_targets():
+    for kind in (keras.losses.Huber, fault("Right")):
+        assert targets.resolve(targets.text_of(kind)) is kind
+    assert type(targets.resolve(targets.text_of(keras.losses.Huber()))) is keras.losses.Huber
+    assert targets.resolve(targets.text_of(fault("Right(factor=3.0)"))).factor == 3
+    assert inputs.guess(targets.text_of(multiloss.DiceLoss(smooth=1.0))) == "masks"  # its config has colons of its own
+
+
+def test_an_instance_that_its_config_does_not_describe_is_refused():
+    for instance, name in (
+        (fault("LostParameter(factor=2.0)"), "factor"),
+        (keras.losses.Huber(delta=3.0), "_fn_kwargs"),
+        (keras.losses.MeanSquaredError(dtype="float16"), "_dtype"),
+    ):
+        with pytest.raises(TargetError, match=f"comes back from its `get_config` with another .*`{name}`"):
+            targets.text_of(instance)
+    assert targets.text_of(fault("LostParameter()"))  # at its default, nothing is lost
 
 
 def test_half_precision_is_rounded_to_nearest_even():
