@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from multiloss.check.inputs import FAMILIES
-from multiloss.check.pool import TIMEOUT
+from multiloss.check.pool import BACKENDS, TIMEOUT, installed
 from multiloss.check.run import CHECKS, check_loss
 
 _DESCRIPTION = """Hold a Keras loss to its oracle, and to itself, on every backend.
@@ -33,7 +33,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--oracle", metavar="TARGET", help="a NumPy function of (y_true, y_pred) that values must agree with")
     add("--inputs", metavar="INPUTS", help=f"{', '.join(FAMILIES)}; an .npz file; or a function of a seed")
     add("--backends", metavar="NAMES", help="comma-separated; by default those installed")
-    add("--backend", metavar="NAME=PYTHON", action="append", default=[], help="a backend of another Python; repeatable")
+    add(
+        "--backend",
+        metavar="NAME=PYTHON",
+        action="append",
+        default=[],
+        help="a backend of another Python, beside those above; repeatable",
+    )
     add("--seed", type=int, default=0, help="of the random inputs")
     add("--only", metavar="CHECK", action="append", help=f"one of: {', '.join(CHECKS)}; repeatable")
     add("--search", type=int, default=0, metavar="N", help="draw N more cases and show the smallest that fails")
@@ -50,7 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--debug", action="store_true", help="show the traceback of what went wrong")
     given = parser.parse_args(arguments)
     progress = _Progress()
+    files = {"--json": given.json, "--html": given.html}
     try:
+        for option, path in files.items():
+            if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+                raise ValueError(f"`{option}` must be a file in a folder that exists. Received: {path!r}")
         report = check_loss(
             given.target,
             given.oracle,
@@ -64,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress=progress,
         )
         progress.clear()
+        print(report.text(color=sys.stdout.isatty()))
         for path, text in ((given.json, report.json), (given.html, report.html)):
             if path:
                 Path(path).write_text(text() + "\n", encoding="utf-8")
@@ -74,14 +85,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         named = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
         print(f"multiloss check: {named}{' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(report.text(color=sys.stdout.isatty()))
     return report.exit_code
 
 
 def _backends(names: str | None, others: Sequence[str]) -> dict[str, str | None] | None:
     if names is None and not others:
         return None
-    chosen: dict[str, str | None] = dict.fromkeys(names.split(",") if names else [])
+    here = [name.strip() for name in names.split(",")] if names else filter(installed, BACKENDS)
+    chosen: dict[str, str | None] = dict.fromkeys(here)
     for text in others:
         name, equals, python = text.partition("=")
         if not equals:

@@ -108,6 +108,8 @@ def _masks(rng: Any, logits: bool) -> list[Case]:
         Case("sure and wrong", y, _ends(y, logits, False)),
         Case("empty, and predicted so", 0 * y, _ends(0 * y, logits, True)),
         Case("many pixels", many, _squash(rng.normal(size=many.shape), logits)),
+        # Sums of random pixels are half as large: float16 holds those.
+        Case("many full pixels", np.ones_like(many), _ends(np.ones_like(many), logits, True)),
     ]
 
 

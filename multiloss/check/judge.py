@@ -111,6 +111,10 @@ class _Judge:
             return f"{self.backend} knows every size when it traces"
         if self.check == "compiled" and len(told["modes"]) == 1:
             return f"{self.backend} does not compile"
+        if self.check == "sample_weight" and len(self.plain.x) < 2:
+            return f"the first case, {self.plain.name!r}, has no two rows to tell apart"
+        if self.check in ("save", "fit") and self.plain.x.ndim < 2:
+            return "`y_pred` [B] has no last axis for a layer to make"
         if self.check == "[B] and [B, 1]" and not job.columns(self.plain):
             return "truth has a class or pixel axis" if job.kind else "only for inputs of a known family"
         if self.check == "labels above 2^24" and job.kind != "labels-embeddings":
@@ -168,26 +172,34 @@ class _Judge:
                 known = self.job.expected[case.name]
                 wanted, noise = known["value"], known["sensitivity"]
             else:
-                wanted, noise = self.median(case), self.noise(case)
+                found = self.results("value", case, "eager")
+                wanted, noise = self.median({b: result["value"] for b, result in found.items()}), self.noise(case)
             size = max(compare.largest(wanted), self.scale.value)
-            differences[case.name] = found = compare.difference(
+            differences[case.name] = off = compare.difference(
                 got, wanted, compare.VALUE * size + compare.ROUNDINGS * noise
             )
-            if not found.ratio <= 1 and np.shape(got) != np.shape(wanted):
+            if not off.ratio <= 1 and np.shape(got) != np.shape(wanted):
                 details.append(f"shape {np.shape(got)} instead of {np.shape(wanted)}")
-        return differences, (
-            details or ["another value than " + ("the oracle" if self.job.expected else "others have")]
-        )[0]
+        others = "the oracle" if self.job.expected else self.others(self.results("value", self.cases[0], "eager"))
+        return differences, (details or [f"another value than {others}"])[0]
 
-    def median(self, case: Case) -> Any:
-        """Return what most backends say: of two, the first."""
-        values = []
-        for answers in self.replies.values():
-            reply = answers.get(("value", case.name, "eager"))
-            if reply is not None and reply.status == "done":
-                values.append(reply.result["value"])
-        same = [value for value in values if value.shape == values[0].shape]
-        return np.sort(np.stack(same), axis=0)[(len(same) - 1) // 2] if len(same) > 2 else values[0]
+    def results(self, check: str, case: Case, name: str) -> dict[str, Any]:
+        """Return what the backends found that found something."""
+        replies = {backend: answers.get((check, case.name, name)) for backend, answers in self.replies.items()}
+        return {backend: reply.result for backend, reply in replies.items() if reply and reply.status == "done"}
+
+    def others(self, found: dict[str, Any]) -> str:
+        if len(found) != 2:
+            return "others have"
+        return f"{next(b for b in found if b != self.backend)} has: without an oracle, either may be wrong"
+
+    def median(self, values: dict[str, np.ndarray]) -> Any:
+        """Return what most backends say: of two, the other one."""
+        first = values.get(self.backend, next(iter(values.values())))
+        if len(values) == 2:
+            return next(value for backend, value in values.items() if backend != self.backend)
+        same = [value for value in values.values() if value.shape == first.shape]
+        return np.sort(np.stack(same), axis=0)[(len(same) - 1) // 2] if len(same) > 2 else next(iter(values.values()))
 
     def noise(self, case: Case) -> float:
         """Return what rounding the inputs changes in the values, by those in float64."""
@@ -360,29 +372,34 @@ class _Judge:
         found = self.done(self.plain, "config")
         if found["lost"]:
             raise _FailError(f"`get_config` leaves out {', '.join(found['lost'])}", self.plain.name)
-        if found["dtypes"][0] != found["dtypes"][1]:
-            raise _FailError(f"dtype {found['dtypes'][0]} becomes {found['dtypes'][1]}", self.plain.name)
+        self.same_dtype(found)
         return {self.plain.name: self.close(found["after"], found["before"])}, "another value after the round trip"
+
+    def same_dtype(self, found: Any) -> None:
+        before, after = found["dtypes"] or ("", "")
+        if before != after:
+            raise _FailError(f"dtype {before} becomes {after}", self.plain.name)
 
     def save(self) -> Any:
         found = self.done(self.plain, "save")
+        self.same_dtype(found)
         return {self.plain.name: self.close(found["after"], found["before"])}, "another value after loading"
 
     def fit(self) -> Any:
         found = self.done(self.plain, "fit")
-        first = next(
-            reply.result
-            for answers in self.replies.values()
-            if (reply := answers.get(("fit", self.plain.name, "fit"))) is not None and reply.status == "done"
-        )
-        moved, wanted = ([np.ravel(part) for part in result["moved"]] for result in (found, first))
-        together, target = np.concatenate(moved), np.concatenate(wanted)
+        results = self.results("fit", self.plain, "fit")
+        moved = {b: np.concatenate([np.ravel(part) for part in result["moved"]]) for b, result in results.items()}
+        together, target = moved[self.backend], self.median(moved)
         # Weights near 1 hide what moves them by less than 6e-8.
         tolerance = 10 * compare.GRADIENT * compare.largest(target) + 1.2e-7
         weights = compare.difference(together, target, tolerance)
-        loss = self.close(found["loss"], first["loss"])
+        loss = self.close(found["loss"], self.median({b: np.array(result["loss"]) for b, result in results.items()}))
         finite = Difference(0.0 if np.isfinite(together).all() else float("nan"), 1.0)
-        return {"loss": loss, "weights": weights, "finite": finite}, "one step moves the weights elsewhere"
+        return {
+            "loss": loss,
+            "weights": weights,
+            "finite": finite,
+        }, f"one step moves the weights elsewhere than {self.others(results)}"
 
     def large_labels(self) -> Any:
         return {self.plain.name: self.same_as(self.plain, "large", "small")}, "labels that differ by 1 are merged"

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import pickle
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ _PACKAGES = {"numpy": "jax"}
 _START = 180.0
 # To compile takes torch half a minute for some losses, and several times that where others want the cores too.
 TIMEOUT = 300.0
+# What TensorFlow logs, of whatever it likes.
+_LOGGED = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
 
 
 class Reply(NamedTuple):
@@ -84,7 +87,7 @@ class Worker:
         self._replies: queue.Queue[Any] = queue.Queue()
         self._reader = threading.Thread(target=self._read, args=(self._process, self._replies), daemon=True)
         self._reader.start()
-        self._started = False
+        self._started = self._failed = False
 
     @staticmethod
     def _read(process: Any, replies: queue.Queue[Any]) -> None:
@@ -96,13 +99,17 @@ class Worker:
 
     def ask(self, task: str, /, **arguments: Any) -> Reply:
         """Have a task done, in a new process if the last one was lost."""
-        if self._process.poll() is not None and self._started:
+        if self._process.poll() is not None and (self._started or self._failed):
             self.restarts += 1
             self.close()
             self._start()
         if not self._started:
             reply = self._wait(_START, "it did not start")
             if reply.status == "lost":
+                self._failed = True
+                if "No module named" in reply.message:
+                    hint = how_to_install(self.backend)
+                    reply = reply._replace(message=f"{reply.message}. Install it: {self.python} -m {hint}")
                 return reply
             self._started = True
         try:
@@ -128,6 +135,7 @@ class Worker:
     def _last_words(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        lines = [line for line in lines if not _LOGGED.match(line)]
         return f": {lines[-1].strip()[:300]}" if lines else ""
 
     def close(self) -> None:

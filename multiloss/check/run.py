@@ -4,6 +4,7 @@ import contextlib
 import copy
 import dataclasses
 import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -105,6 +106,10 @@ def check_loss(
     if function is not None and not callable(function):
         raise CheckError(f"`oracle` must be callable. Received: {oracle_text}")
     pythons, missing, unchecked = _backends(backends)
+    if expected is not None:
+        asked = [*chosen, *(["search"] if search else [])]
+        cells = [Cell(check, backend, "not checked") for check in asked for backend in (*pythons, *missing)]
+        Report(target_text, oracle_text, "", seed, "", {}, tuple(cells), {}, 0.0).with_known(expected)  # or raise, now
     with contextlib.ExitStack() as stack:
         kept = workers or stack.enter_context(Workers())
         mine = {backend: kept.get(backend, python, timeout) for backend, python in pythons.items()}
@@ -410,7 +415,8 @@ class _Job:
             ask("reduction", plain, "mean_with_sample_weight", reduction="mean_with_sample_weight")
             ask("config", plain, "config", "config")
         for check in ("save", "fit"):
-            ask(check, plain, check, check)
+            if plain.x.ndim > 1:
+                ask(check, plain, check, check)
         if self.kind == "labels-embeddings":
             ask("labels above 2^24", plain, "small")
             ask("labels above 2^24", plain, "large", y=plain.y + np.int32(_OFFSET))
@@ -468,7 +474,10 @@ class _Job:
         words += [] if self.oracle is None else ["--oracle", shlex.quote(self.oracle)]
         words += ["--inputs", shlex.quote(self.inputs_text.partition(" (")[0])] if self.inputs_text else []
         alone = self.oracle is not None or check not in ("value", "fit")
-        words += ["--backends", backend if alone else ",".join(self.workers)]
+        backend = backend if alone else ",".join(self.workers)
+        words += ["--backends", backend]
+        pythons = {name: self.workers[name].python for name in backend.split(",")}
+        words += [w for b, p in pythons.items() if p != sys.executable for w in ("--backend", shlex.quote(f"{b}={p}"))]
         words += ["--seed", str(self.seed)] if self.seed else []
         return " ".join([*words, *([] if check == "runs" else ["--only", shlex.quote(check)])])
 

@@ -14,6 +14,8 @@ import os
 import pickle
 import sys
 import tempfile
+import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -233,9 +235,8 @@ def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode
     """
     loss, is_loss = build(target)
     function = _function(loss, "none" if is_loss else None, None, None, None)
-    count = _Compilations()
     _forget(target)
-    step = prepare(mode, count.of(lambda y, x: ops.cast(function(y, x), "float32")))
+    step = prepare(mode, lambda y, x: ops.cast(function(y, x), "float32"))
     factors = {}
 
     def one(name: str, order: int) -> dict[str, Any]:
@@ -246,11 +247,11 @@ def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode
         return {"value": value, "gradient": gradient}
 
     replies = {name: _reply(one, {"name": name, "order": 1}) for name in batches}
-    before = count()
+    before = _compilations()
     for name, (status, *_) in replies.items():
         if status == "done":
             one(name, -1)
-    return {"replies": replies, "traces": count() - before}
+    return {"replies": replies, "traces": _compilations() - before}
 
 
 def exact(target: str, y: np.ndarray, xs: np.ndarray, reduction: str) -> dict[str, Any]:
@@ -321,43 +322,63 @@ def config(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
     lost = [name for name in named if name not in kept]
     again = type(loss).from_config(kept)
+    other = _in_float64(target)
     return {
         "lost": lost,
         "before": ops.convert_to_numpy(loss(y, x)),
         "after": ops.convert_to_numpy(again(y, x)),
-        "dtypes": (loss.dtype, again.dtype),
+        "dtypes": None if other is None else (other.dtype, type(other).from_config(other.get_config()).dtype),
     }
 
 
-def _model(target: str, x: np.ndarray, **options: Any) -> tuple[Any, Any]:
-    """Return a model of a single dense layer that nearly lets x through, and the loss it is compiled with."""
-    loss, _ = build(target)
+def _in_float64(target: str) -> Any:
+    """Return the loss with another dtype than the default, or None where it takes none."""
+    loss, is_loss = build(target)
+    if not is_loss:
+        return None
+    parameters = inspect.signature(type(loss).__init__).parameters
+    if "dtype" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    try:
+        other, _ = build(target, dtype="float64")
+    except Exception:  # `**kwargs` may be for something else
+        return None
+    return other if other.dtype == "float64" else None
+
+
+def _model(loss: Any, x: np.ndarray, **options: Any) -> Any:
+    """Return a model of a single dense layer that nearly lets x through, compiled with the loss."""
     size = x.shape[-1]
     layer = keras.layers.Dense(size)
     model = keras.Sequential([keras.Input(x.shape[1:]), layer])
     layer.set_weights([0.9 * np.eye(size, dtype=np.float32), np.full(size, 0.05, np.float32)])
     model.compile(optimizer=keras.optimizers.SGD(0.01), loss=loss, **options)
-    return model, loss
+    return model
 
 
 def save(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
     """Save a compiled model, load it, and compare what the two lose."""
-    model, loss = _model(target, x, run_eagerly=True)  # as is the loaded one: to compile both takes JAX seconds
-    before = model.evaluate(x, y, batch_size=len(x), verbose=0)
+    loss, is_loss = build(target)
     name = getattr(loss, "__name__", type(loss).__name__)
-    mine = {name: type(loss) if isinstance(loss, keras.losses.Loss) else loss}
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.keras"
-        model.save(path)
-        loaded = keras.models.load_model(path, custom_objects=mine)
-    after = loaded.evaluate(x, y, batch_size=len(x), verbose=0)
-    dtypes = [getattr(kept, "dtype", None) for kept in (loss, loaded.loss)]
+    mine = {name: type(loss) if is_loss else loss}
+
+    def through_a_file(model: Any) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.keras"
+            model.save(path)
+            return keras.models.load_model(path, custom_objects=mine)
+
+    model = _model(loss, x, run_eagerly=True)  # as is the loaded one: to compile both takes JAX seconds
+    before = model.evaluate(x, y, batch_size=len(x), verbose=0)
+    after = through_a_file(model).evaluate(x, y, batch_size=len(x), verbose=0)
+    other = _in_float64(target)
+    dtypes = None if other is None else (other.dtype, through_a_file(_model(other, x)).loss.dtype)
     return {"before": before, "after": after, "dtypes": dtypes}
 
 
 def fit(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
     """One step of `fit` on one batch: the loss, and how far each weight moved."""
-    model, _ = _model(target, x)
+    model = _model(build(target)[0], x)
     start = model.get_weights()
     history = model.fit(x, y, batch_size=len(x), epochs=1, shuffle=False, verbose=0)
     moved = [after - before for before, after in zip(start, model.get_weights(), strict=True)]
@@ -368,38 +389,38 @@ def repeat(target: str, y: np.ndarray, x: np.ndarray, other_y: np.ndarray, other
     """Values of one loss on a batch and another in turn, and how often something was compiled after the first."""
     loss, is_loss = build(target)
     function = _function(loss, "none" if is_loss else None, None, None, None)
-    count = _Compilations()
     first, other = ((a, ops.convert_to_tensor(b)) for a, b in ((y, x), (other_y, other_x)))
     values = [ops.convert_to_numpy(function(*first))]
-    before = count()
+    before = _compilations()
     values += [ops.convert_to_numpy(function(*batch)) for batch in (other, first, other, first)]
-    return {"first": values[0], "again": np.stack([values[2], values[4]]), "traces": count() - before}
+    return {"first": values[0], "again": np.stack([values[2], values[4]]), "traces": _compilations() - before}
 
 
-class _Compilations:
-    """How often this backend has compiled, or TensorFlow traced what `of` returned."""
+def _compilations() -> int:
+    """Return how often this backend has compiled, or TensorFlow traced."""
+    if BACKEND == "jax":
+        return len(_jax_compilations())
+    if BACKEND == "torch":
+        import torch._dynamo.utils
 
-    def __init__(self) -> None:
-        self.traced = 0
+        return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    return len(_tensorflow_graphs()) if BACKEND == "tensorflow" else 0
 
-    def of(self, function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-        if BACKEND != "tensorflow":
-            return function
 
-        def counting(y: Any, x: Any) -> Any:
-            self.traced += 1
-            return function(y, x)
+@functools.cache  # for good, as below
+def _tensorflow_graphs() -> list[None]:
+    """Return a list that grows with every graph: TensorFlow makes one whenever it traces, whoever asked for it."""
+    import tensorflow as tf
 
-        return counting
+    made: list[None] = []
+    before = tf.Graph.__init__
 
-    def __call__(self) -> int:
-        if BACKEND == "jax":
-            return len(_jax_compilations())
-        if BACKEND == "torch":
-            import torch._dynamo.utils
+    def counted(self: Any, *arguments: Any, **named: Any) -> None:
+        made.append(None)
+        before(self, *arguments, **named)
 
-            return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-        return self.traced
+    tf.Graph.__init__ = counted
+    return made
 
 
 @functools.cache  # what listens to JAX does so for good
@@ -429,8 +450,16 @@ def _reply(task: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, ..
         return "error", f"{type(error).__name__}: {error}".strip(), traceback.format_exc()
 
 
+def _end_without(parent: int) -> None:
+    """End this process when its parent is gone: one that hangs in a loss would not see the end of its requests."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def main() -> None:
     """Answer requests until there are no more."""
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     requests = sys.stdin.buffer

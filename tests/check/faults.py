@@ -112,6 +112,53 @@ class WrongAtSevenEighths(Right):
         return super().call(y, x) + ops.max(ops.cast(ops.equal(x, 0.875), "float32"), axis=-1, initial=0.0)
 
 
+class KeywordsLoseDtype(keras.losses.Loss):
+    """As most losses are written."""
+
+    def __init__(self, factor=1.0, **keywords):
+        super().__init__(**keywords)
+        self.factor = factor
+
+    def call(self, y, x):
+        return self.factor * ops.mean(ops.square(x - y), axis=-1)
+
+    def get_config(self):
+        return {"factor": self.factor}
+
+
+class KeywordsKeepDtype(KeywordsLoseDtype):
+    def get_config(self):
+        return {**keras.losses.Loss.get_config(self), "factor": self.factor, "dtype": self.dtype}
+
+
+class ConstantDtype(Right):
+    def get_config(self):
+        return {**super().get_config(), "dtype": "float32"}
+
+
+class OtherOnTorch(Right):
+    def call(self, y, x):
+        return super().call(y, x) * (2 if BACKEND == "torch" else 1)
+
+
+class TracedAtEveryCall(Right):
+    """TensorFlow only."""
+
+    def call(self, y, x):
+        if BACKEND != "tensorflow":
+            return super().call(y, x)
+        import tensorflow as tf
+
+        return tf.function(super().call)(y, x)
+
+
+class OfNumbers(Right):
+    """One number a row."""
+
+    def call(self, y, x):
+        return ops.square(x - y)
+
+
 class NoFloat64(Right):
     """Refuses what its gradients are compared with when there is no oracle."""
 
