@@ -36,6 +36,11 @@ BY_HAND = {
         "the weights [1, 0] keep the left column of both samples, and not the first sample."
     ),
     ("BinaryCrossentropy", "mask"): "As its weights.",
+    ("BinaryCrossentropy", "float16"): (
+        "With dtype float16, probabilities are clipped at 1 - 1e-7, which is 1 there: a pixel surely right has the "
+        "gradient NaN."
+    ),
+    ("BinaryFocalCrossentropy", "float16"): "As in `BinaryCrossentropy`.",
     ("BinaryFocalCrossentropy", "sample_weight"): "As in `BinaryCrossentropy`.",
     ("BinaryFocalCrossentropy", "mask"): "As in `BinaryCrossentropy`.",
     ("CategoricalGeneralizedCrossEntropy", "gradient"): (
