@@ -46,6 +46,13 @@ def threshold(value: float | None) -> float | None:
     return None if value is None else number("thresh", value, "None or a number in (0, 1)", lambda v: 0 < v < 1)
 
 
+def boolean(name: str, value: Any) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"`{name}` must be True or False. Received: {value!r} of type {type(value).__name__}")
+    return value
+
+
 def at_least_float32(dtype: str) -> str:
     """Return the dtype to compute in: half precision and integers are raised to float32, float64 stays."""
     return "float64" if dtype == "float64" else "float32"

@@ -20,24 +20,37 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the reduced loss, or its values if `reduction` is None, of labels as they come."""
+        y_pred, weights = self._taken(y_pred, sample_weight)
+        inside = {name: weight for name, weight in weights.items() if self._goes_inside(weight)}
+        outside = {name: weight for name, weight in weights.items() if name not in inside}
+        for name, weight in outside.items():
+            checks.weights(name, weight, y_pred, axes=1)
+        return self._reduced(self._values(y_true, y_pred, inside), outside)
+
+    def _taken(self, y_pred: Any, sample_weight: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return predictions in the dtype to compute in, and the weights and the mask, where given, as floats."""
         y_pred = _as_tensor(y_pred)
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
         weights = {name: checks.floats(name, weight) for name, weight in given.items() if weight is not None}
         for name, weight in weights.items():
             checks.rank(name, weight)
-        inside = {name: weight for name, weight in weights.items() if self._goes_inside(weight)}
-        for name in weights.keys() - inside.keys():
-            checks.weights(name, weights[name], y_pred, axes=1)
-        dtype = checks.at_least_float32(self.dtype)
-        values = self._values(y_true, ops.cast(y_pred, dtype), inside)
-        outside = {name: weight for name, weight in weights.items() if name not in inside}
-        # Keras would multiply [B] by [B, 1, 1] to [B, 1, B]. Its mask it finds on the predictions, of whatever rank.
-        ones = [1] * (len(outside["mask"].shape) - 1 if "mask" in outside else 0)
-        held = _Held(_with_axes(values, ones), self.name, self.reduction, dtype)
-        weight = _with_axes(outside["sample_weight"], ones) if "sample_weight" in outside else None
-        value = held(*[y_pred if "mask" in outside else values] * 2, weight)
-        value = _with_axes(value, []) if ones and len(value.shape) == len(ones) + 1 else value
+        return ops.cast(y_pred, checks.at_least_float32(self.dtype)), weights
+
+    def _reduced(self, values: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        """Weight and reduce values as Keras does; weights and mask are scalars or one a value, whatever axes of 1."""
+        flat = {name: ops.reshape(weight, (-1,)[: len(weight.shape)]) for name, weight in weights.items()}
+        weight, mask = flat.get("sample_weight"), flat.get("mask")
+        if mask is not None and self.means:  # over what the mask leaves
+            mask = mask * ops.divide_no_nan(ops.cast(ops.size(mask), mask.dtype), ops.sum(mask))
+        if mask is not None:
+            weight = mask if weight is None else weight * mask
+        value = _Held(values, self.name, self.reduction, checks.at_least_float32(self.dtype))(values, values, weight)
         return ops.sum(value) if self.reduction not in (None, "none") and tuple(value.shape) == (0,) else value
+
+    @property
+    def means(self) -> bool:
+        """Whether the reduction divides by the number of values."""
+        return self.reduction in ("sum_over_batch_size", "mean")
 
     def _goes_inside(self, weight: Tensor) -> bool:
         """Tell whether weights are for `_values`, not for the values."""
@@ -59,11 +72,6 @@ def keras_mask(y_pred: Any) -> Tensor | None:
     one = ops.ones(())
     mask = _Held(one, name="mask", reduction=None, dtype="float32")(y_pred, y_pred)
     return None if mask is one else mask
-
-
-def _with_axes(rows: Tensor, ones: list[int]) -> Tensor:
-    """`[B]`, or `[B, 1, ...]`, with as many axes of size 1 as asked for; a scalar is left."""
-    return ops.reshape(rows, (-1, *ones)) if len(rows.shape) else rows
 
 
 def _as_tensor(y_pred: Any) -> Tensor:

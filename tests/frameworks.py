@@ -4,9 +4,11 @@
 """
 
 import numpy as np
+from keras import ops
 
 from multiloss.check import worker
 from multiloss.check.worker import BACKEND, evaluate
+from multiloss.distribution import Share
 
 MODES = [mode for mode in worker.MODES if mode != "aot_eager"]  # what generates code traces as well
 
@@ -84,3 +86,16 @@ def gradients_under_transformations(function, x):
     leaf = torch.as_tensor(x).clone().requires_grad_()
     torch.utils.checkpoint.checkpoint(function, leaf, use_reentrant=False).backward()
     return {**results, "checkpoint": leaf.grad.numpy()}
+
+
+class Split(Share):
+    """The shares of three replicas, one after another, in one process."""
+
+    def __init__(self):
+        super().__init__(3)
+
+    def own(self, function, others):
+        batch = ops.shape(others[0][0])[0]
+        ends = [k * batch // 3 for k in range(4)]
+        results = [function(ends[k], ends[k + 1] - ends[k], others) for k in range(3)]
+        return [ops.concatenate(parts, axis=0) for parts in zip(*results, strict=True)]

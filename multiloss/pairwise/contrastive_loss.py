@@ -8,14 +8,22 @@ from keras import ops
 
 from multiloss import checks
 from multiloss.checks import Tensor
-from multiloss.losses import Loss
+from multiloss.distribution import Share
 from multiloss.pairwise import engine
+from multiloss.pairwise.base import PairwiseLoss
+from multiloss.pairwise.tiles import Pairs
 
 __all__ = ["ContrastiveLoss", "contrastive"]
 
 
 def contrastive(
-    labels: Any, embeddings: Any, *, pos_margin: float = 0.0, neg_margin: float = 1.0, tile: int | None = None
+    labels: Any,
+    embeddings: Any,
+    *,
+    pos_margin: float = 0.0,
+    neg_margin: float = 1.0,
+    tile: int | None = None,
+    share: Share | None = None,
 ) -> Tensor:
     """Half the square by which a pair misses its margin, in the mean over the pairs of each row.
 
@@ -35,6 +43,7 @@ def contrastive(
         pos_margin: a finite number >= 0, in the unit of the distances: how far apart pairs of one label may be.
         neg_margin: a finite number >= 0: how far apart pairs of different labels need to be.
         tile: None, or how many rows to take at a time, as in `pairwise_user_loss`.
+        share: None, or the rows to compute here, as in `pairwise_user_loss`.
 
     Returns:
         `[B]`, float32, or float64 if `embeddings` is and the backend has it. Zeros for B = 0 and B = 1, and where every
@@ -65,11 +74,11 @@ def contrastive(
     ids = checks.labels("labels", labels, "embeddings", x)
 
     others = ops.cast(ops.maximum(ops.shape(x)[0] - 1, 1), x.dtype)
-    return engine.rows(_pairs(pos_margin, neg_margin), x, ids, tile)[:, 0] / others
+    return engine.rows(_pairs(pos_margin, neg_margin), x, ids, tile, share)[:, 0] / others
 
 
 @functools.cache
-def _pairs(pos_margin: float, neg_margin: float) -> engine.Pairs:
+def _pairs(pos_margin: float, neg_margin: float) -> Pairs:
     def slopes(distance: Tensor, same: Tensor) -> tuple[Tensor]:
         # `where`, not `maximum`: a NaN stays NaN.
         too_far = ops.where(distance <= pos_margin, 0.0, distance - pos_margin)
@@ -79,12 +88,12 @@ def _pairs(pos_margin: float, neg_margin: float) -> engine.Pairs:
     def values(distance: Tensor, same: Tensor) -> tuple[Tensor]:
         return (0.5 * ops.square(slopes(distance, same)[0]),)
 
-    return engine.Pairs(values, slopes, ("sum",))
+    return Pairs(values, slopes, ("sum",))
 
 
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
-class ContrastiveLoss(Loss):
+class ContrastiveLoss(PairwiseLoss):
     """`contrastive` as a Keras loss, for `compile(loss=...)` with the labels as integers.
 
     Labels, weights and masks are treated as in `PairwiseUserLoss`.
@@ -96,6 +105,7 @@ class ContrastiveLoss(Loss):
         name: name of the loss.
         dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
         tile: as in `contrastive`.
+        across_replicas: as in `PairwiseUserLoss`.
 
     Raises:
         TypeError, ValueError: as `contrastive`, in the constructor for its arguments and at a call for the data;
@@ -117,17 +127,8 @@ class ContrastiveLoss(Loss):
         name: str = "contrastive",
         dtype: Any = None,
         tile: int | None = None,
+        across_replicas: bool = False,
     ):
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        super().__init__(contrastive, ("pos_margin", "neg_margin"), tile, across_replicas, reduction, name, dtype)
         self.pos_margin = checks.non_negative("pos_margin", pos_margin)
         self.neg_margin = checks.non_negative("neg_margin", neg_margin)
-        self.tile = engine.tile_size(tile)
-
-    def call(self, y_true: Any, y_pred: Any) -> Tensor:
-        """Return the rows `[B]`, neither weighted nor reduced."""
-        return contrastive(y_true, y_pred, pos_margin=self.pos_margin, neg_margin=self.neg_margin, tile=self.tile)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        margins = {"pos_margin": self.pos_margin, "neg_margin": self.neg_margin}
-        return {**super().get_config(), **margins, "tile": self.tile}

@@ -8,13 +8,17 @@ from keras import ops
 
 from multiloss import checks
 from multiloss.checks import Tensor
-from multiloss.losses import Loss
+from multiloss.distribution import Share
 from multiloss.pairwise import engine
+from multiloss.pairwise.base import PairwiseLoss
+from multiloss.pairwise.tiles import Pairs
 
 __all__ = ["SupConLoss", "supcon"]
 
 
-def supcon(labels: Any, embeddings: Any, *, temperature: float = 0.1, tile: int | None = None) -> Tensor:
+def supcon(
+    labels: Any, embeddings: Any, *, temperature: float = 0.1, tile: int | None = None, share: Share | None = None
+) -> Tensor:
     """Cross-entropy of picking the rows of one's own label out of all others, by the cosine of their embeddings.
 
         loss_i = -1 / |P(i)| * sum_(p in P(i)) log( exp(z_i.z_p / t) / sum_(a != i) exp(z_i.z_a / t) )
@@ -32,6 +36,7 @@ def supcon(labels: Any, embeddings: Any, *, temperature: float = 0.1, tile: int 
             computed in float32.
         temperature: a finite number > 0, in units of a cosine.
         tile: None, or how many rows to take at a time, as in `pairwise_user_loss`.
+        share: None, or the rows to compute here, as in `pairwise_user_loss`.
 
     Returns:
         `[B]`, float32, or float64 if `embeddings` is and the backend has it. 0 for a row that is the only one of its
@@ -59,7 +64,7 @@ def supcon(labels: Any, embeddings: Any, *, temperature: float = 0.1, tile: int 
     x = checks.embeddings("embeddings", embeddings)
     ids = checks.labels("labels", labels, "embeddings", x)
 
-    statistics = engine.rows(_pairs(temperature), _directions(x), ids, tile)
+    statistics = engine.rows(_pairs(temperature), _directions(x), ids, tile, share)
     total, positive, positives = statistics[:, 0], statistics[:, 1], statistics[:, 2]
     loss = total - positive / ops.where(positives > 0, positives, ops.ones_like(positives))
     # For a row without positives, `0 * loss` and not 0: a NaN stays NaN. (And 0 * -1 + 0 is 0, not -0.)
@@ -67,7 +72,7 @@ def supcon(labels: Any, embeddings: Any, *, temperature: float = 0.1, tile: int 
 
 
 @functools.cache
-def _pairs(temperature: float) -> engine.Pairs:
+def _pairs(temperature: float) -> Pairs:
     # With z.z = 1 - d^2 / 2, the 1 drops out between numerator and denominator.
     def values(distance: Tensor, same: Tensor) -> tuple[Tensor, ...]:
         logit = ops.square(distance) * (-0.5 / temperature)
@@ -77,7 +82,7 @@ def _pairs(temperature: float) -> engine.Pairs:
         slope = distance * (-1.0 / temperature)
         return slope, ops.where(same, slope, 0.0), None
 
-    return engine.Pairs(values, slopes, ("logsumexp", "sum", "sum"))
+    return Pairs(values, slopes, ("logsumexp", "sum", "sum"))
 
 
 def _directions(x: Tensor) -> Tensor:
@@ -91,7 +96,7 @@ def _directions(x: Tensor) -> Tensor:
 
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
-class SupConLoss(Loss):
+class SupConLoss(PairwiseLoss):
     """`supcon` as a Keras loss, for `compile(loss=...)` with the labels as integers.
 
     Labels and masks are treated as in `PairwiseUserLoss`. A `sample_weight` weights rows: how much each of them is to
@@ -103,6 +108,7 @@ class SupConLoss(Loss):
         name: name of the loss.
         dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
         tile: as in `supcon`.
+        across_replicas: as in `PairwiseUserLoss`.
 
     Raises:
         TypeError, ValueError: as `supcon`, in the constructor for its arguments and at a call for the data; ValueError
@@ -123,14 +129,7 @@ class SupConLoss(Loss):
         name: str = "supcon",
         dtype: Any = None,
         tile: int | None = None,
+        across_replicas: bool = False,
     ):
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
-        self.temperature, self.tile = checks.positive("temperature", temperature), engine.tile_size(tile)
-
-    def call(self, y_true: Any, y_pred: Any) -> Tensor:
-        """Return the rows `[B]`, neither weighted nor reduced."""
-        return supcon(y_true, y_pred, temperature=self.temperature, tile=self.tile)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {**super().get_config(), "temperature": self.temperature, "tile": self.tile}
+        super().__init__(supcon, ("temperature",), tile, across_replicas, reduction, name, dtype)
+        self.temperature = checks.positive("temperature", temperature)

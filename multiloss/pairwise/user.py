@@ -8,13 +8,17 @@ from keras import ops
 
 from multiloss import checks
 from multiloss.checks import Tensor
-from multiloss.losses import Loss
+from multiloss.distribution import Share
 from multiloss.pairwise import engine
+from multiloss.pairwise.base import PairwiseLoss
+from multiloss.pairwise.tiles import Pairs
 
 __all__ = ["PairwiseUserLoss", "pairwise_user_loss"]
 
 
-def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = None, tile: int | None = None) -> Tensor:
+def pairwise_user_loss(
+    user_id: Any, encodings: Any, *, margin: float | None = None, tile: int | None = None, share: Share | None = None
+) -> Tensor:
     """Signed distances of all pairs: added where both rows belong to the same user, subtracted where they do not.
 
         loss_i = 0.5 * sum_j s_ij d_ij,   d_ij = ||x_i - x_j||,   s_ij = +1 for the same user, -1 otherwise
@@ -31,6 +35,9 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
         margin: None, or a finite number >= 0, in the unit of the distances: how far apart two users need to be.
         tile: None, or how many rows to take at a time, a positive integer: fewer take less memory. By default 2^21 / B,
             at least 64 and at most 256.
+        share: None, or what `multiloss.distribution.gather` returned along with ids and encodings of all replicas: the
+            rows to compute here. The result is the same on each replica, the gradient that of its own rows, and
+            what is made of the result must be the same, too.
 
     Returns:
         `[B]`, float32, or float64 if `encodings` is and the backend has it. Zeros for B = 0 and B = 1; NaN in every
@@ -67,11 +74,11 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
     x = checks.embeddings("encodings", encodings)
     labels = checks.labels("user_id", user_id, "encodings", x)
 
-    return 0.5 * engine.rows(_pairs(margin), x, labels, tile)[:, 0]
+    return 0.5 * engine.rows(_pairs(margin), x, labels, tile, share)[:, 0]
 
 
 @functools.cache
-def _pairs(margin: float | None) -> engine.Pairs:
+def _pairs(margin: float | None) -> Pairs:
     def values(distance: Tensor, same: Tensor) -> tuple[Tensor, ...]:
         # `where`, not `minimum`: a NaN stays NaN.
         capped = distance if margin is None else ops.where(distance > margin, margin, distance)
@@ -82,12 +89,12 @@ def _pairs(margin: float | None) -> engine.Pairs:
         apart = -one if margin is None else ops.where(distance > margin, 0.0, -one)
         return (ops.where(same, one, apart),)
 
-    return engine.Pairs(values, slopes, ("sum",))
+    return Pairs(values, slopes, ("sum",))
 
 
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
-class PairwiseUserLoss(Loss):
+class PairwiseUserLoss(PairwiseLoss):
     """`pairwise_user_loss` as a Keras loss, for `compile(loss=...)` with the user ids as labels.
 
     Integer labels are compared exactly, through `fit`, `evaluate` and `train_on_batch` as well. What the backend itself
@@ -105,10 +112,22 @@ class PairwiseUserLoss(Loss):
             sum over all pairs i < j), `"mean"`, `"mean_with_sample_weight"`, or None for the rows.
         name: name of the loss.
         dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
+        across_replicas: whether the pairs are those of the whole batch where it is spread over devices by
+            `keras.distribution` (JAX), by a strategy of `tf.distribute`, or over processes of `torch.distributed`.
+            Otherwise they are those of the rows on each device, except on JAX, whose arrays are always whole. Where
+            nothing of the like is set up, it changes nothing. All replicas must take part in each call.
+
+    With `across_replicas`, each replica computes its own rows against all columns, and weights, masks and the mean are
+    those of the whole batch, however its rows are divided. On JAX and torch the result is the loss of the whole batch,
+    on TensorFlow, where Keras adds up the losses of replicas, its share in it; without reduction, the rows of the whole
+    batch. Gradients are such that parameters move as on one device once the engine has averaged them
+    (`DistributedDataParallel`) or added them up (Keras's optimizers under `tf.distribute`). `docs/distribution.md` has
+    costs and the ways to launch.
 
     Raises:
         TypeError, ValueError: as `pairwise_user_loss`, in the constructor for its arguments and at a call for the data;
-            ValueError for a `sample_weight` that is not one number a row.
+            ValueError for a `sample_weight` that is not one number a row, and, on each replica, if replicas differ in
+            the number of features or the dtype of what they pass, or if only some pass weights.
 
     Example:
         >>> import numpy as np
@@ -125,17 +144,10 @@ class PairwiseUserLoss(Loss):
         name: str = "pairwise_user_loss",
         dtype: Any = None,
         tile: int | None = None,
+        across_replicas: bool = False,
     ):
-        super().__init__(reduction=reduction, name=name, dtype=dtype)
-        self.margin, self.tile = _margin(margin), engine.tile_size(tile)
-
-    def call(self, y_true: Any, y_pred: Any) -> Tensor:
-        """Return the rows `[B]`, neither weighted nor reduced."""
-        return pairwise_user_loss(y_true, y_pred, margin=self.margin, tile=self.tile)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {**super().get_config(), "margin": self.margin, "tile": self.tile}
+        super().__init__(pairwise_user_loss, ("margin",), tile, across_replicas, reduction, name, dtype)
+        self.margin = _margin(margin)
 
 
 def _margin(value: float | None) -> float | None:

@@ -7,11 +7,11 @@ import weakref
 import numpy as np
 import pytest
 from cases import gradient_of
-from frameworks import MODES, evaluate, gradients_under_transformations
+from frameworks import MODES, Split, evaluate, gradients_under_transformations
 from keras import ops
 
 from multiloss import ContrastiveLoss, SupConLoss, contrastive, oracles, pairwise_user_loss, supcon
-from multiloss.pairwise import engine
+from multiloss.pairwise import distances, engine
 
 # To compile takes seconds a function, so most of what is compiled is one case; torch compiles in `test_losses` alone.
 COMPILED = [mode for mode in MODES[1:] if mode != "inductor"]
@@ -78,6 +78,13 @@ def test_exact_on_hard_data(mode, features):
         assert_exact(mode, ids, data[name], name)
 
 
+@pytest.mark.parametrize(("mode", "features"), [("eager", 3), ("eager", 128), *((mode, 32) for mode in COMPILED[:1])])
+def test_exact_on_hard_data_in_shares(mode, features):
+    ids, data = hard_data(features)
+    for name in data if mode == "eager" else ("random", "clusters of width 1e-4"):
+        assert_exact(mode, ids, data[name], name, share=Split())
+
+
 @pytest.mark.parametrize("features", [8, 512])
 def test_pairs_at_the_limit_of_float32_pull_no_more_than_others(features):
     """Where all that is left of a distance is rounding, to divide by it would give gradients of any length."""
@@ -96,15 +103,15 @@ def to_8_bits(a):
 @pytest.mark.parametrize(("mode", "features"), [("eager", 3), ("eager", 128), *((mode, 32) for mode in COMPILED[:1])])
 def test_exact_where_products_round_their_inputs_to_8_bits(mode, features, monkeypatch):
     """As on accelerators: inputs in bfloat16, sums in float32."""
-    exact = engine._product
-    monkeypatch.setattr(engine, "_product", lambda a, b: exact(to_8_bits(a), to_8_bits(b)))
+    exact = distances.product
+    monkeypatch.setattr(distances, "product", lambda a, b: exact(to_8_bits(a), to_8_bits(b)))
     engine._tile.cache_clear()
     try:
         ids, data = hard_data(features)
         for name in data if mode == "eager" else ("random", "clusters of width 1e-4"):
             assert_exact(mode, ids, data[name], name)
         # And it is seen: without the emulation, hard data are off by far more.
-        monkeypatch.setattr(engine, "_emulated_product", engine._product)
+        monkeypatch.setattr(distances, "emulated_product", distances.product)
         engine._tile.cache_clear()
         with pytest.raises(AssertionError):
             assert_exact(mode, ids, data["clusters of width 1e-2"], "clusters of width 1e-2")

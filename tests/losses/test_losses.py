@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from cases import CASES, gradient_of
-from frameworks import BACKEND, MODES, evaluate
+from frameworks import BACKEND, MODES, Split, evaluate
 from keras import ops
 
 EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -39,12 +39,12 @@ def expected(case, batch):
     return value, upstream, gradient_of(oracle, y, point, upstream)
 
 
-def assert_agrees(name, mode, batch):
-    """Value and gradient agree with the oracle."""
+def assert_agrees(name, mode, batch, **parameters):
+    """Value and gradient agree with the oracle, with parameters that change neither."""
     case = CASES[name]
     y, x = case.batches[batch]
     rows, upstream, slope = expected(name, batch)
-    value, gradient = evaluate(mode, case.function, y, x, upstream)
+    value, gradient = evaluate(mode, functools.partial(case.function, **parameters), y, x, upstream)
 
     assert value.shape == rows.shape
     assert value.dtype == np.float32
@@ -72,6 +72,17 @@ def test_compiled(name, mode):
     batches = {"random"} if BACKEND == "torch" else COMPILED & CASES[name].batches.keys()
     for batch in batches & {"random", "batch of 0"} if "unknown" in mode else batches:
         assert_agrees(name, mode, batch)
+
+
+PAIRWISE = [name for name, case in CASES.items() if case.batches.keys() >= {"labels [B, 2]"}]
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "inductor"])
+@pytest.mark.parametrize("name", PAIRWISE)
+def test_shares_of_replicas_make_up_the_whole(name, mode):
+    """Of two tiles each, of a block of columns each. `tests/distributed` has real replicas."""
+    for batch in CASES[name].batches if mode == "eager" else ["random", "batch of 1", "labels [B, 2]"]:
+        assert_agrees(name, mode, batch, share=Split(), tile=2)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

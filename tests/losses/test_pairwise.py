@@ -10,7 +10,7 @@ import pytest
 from frameworks import BACKEND, MODES, evaluate
 from keras import ops
 
-from multiloss import PairwiseUserLoss, checks, encode_ids, oracles, pairwise_user_loss
+from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, checks, encode_ids, oracles, pairwise_user_loss
 
 # A 3-4-5 triangle and a point one above its corner: distances 5, 1 and sqrt(18).
 POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)
@@ -343,3 +343,15 @@ def test_unknown_rank_is_named():
 
 def test_a_scalar_weight_weighs_every_row():
     assert float(PairwiseUserLoss()(PATTERN, X4, 2.0)) == 2 * float(PairwiseUserLoss()(PATTERN, X4))
+
+
+@pytest.mark.parametrize("loss", [PairwiseUserLoss, ContrastiveLoss, SupConLoss])
+def test_across_replicas_of_which_there_is_one(loss):
+    weights = np.array([1.0, 2.0, 0.5], np.float32)
+    for reduction in ("sum_over_batch_size", "sum", None):
+        across = loss(reduction=reduction, across_replicas=True)
+        assert across.get_config()["across_replicas"] is True
+        alone = as_numpy(loss(reduction=reduction)([7, 7, 9], POINTS, weights))
+        np.testing.assert_array_equal(as_numpy(across([7, 7, 9], POINTS, weights)), alone)
+    with pytest.raises(TypeError, match=r"`across_replicas` must be True or False\. Received: 1 of type int"):
+        loss(across_replicas=1)

@@ -1,0 +1,201 @@
+"""Five steps of each scenario by one engine, as a program: `python train.py ENGINE OUT.npz [PLAN]`.
+
+ENGINE: "one" (a device by itself), "data" and "model" (JAX, meshes of 4 and of 2 x 2 devices), "mirrored" (TensorFlow,
+2 logical devices), "workers" (TensorFlow, one of the processes of TF_CONFIG), "ddp" (torch, one of the processes of
+torchrun's variables). Writes, for each scenario, the loss of each step and the weights after the last.
+
+PLAN: "train", or what goes wrong in the last of the replicas: "features", "dtype" or "weights" differ, or it "dies".
+"""
+
+import contextlib
+import os
+import sys
+
+import keras
+import numpy as np
+from keras import ops
+
+from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss
+
+BACKEND = keras.backend.backend()
+ENGINE, OUT, PLAN = [*sys.argv[1:], "train"][:3]
+STEPS, FEATURES = 5, 4
+STRATEGY = None  # TensorFlow's
+
+rng = np.random.default_rng(6)
+X = rng.normal(size=(STEPS, 48, FEATURES)).astype("float32")
+X[:, 5] = X[:, 17] = X[:, 3]  # in the rows of several replicas, of one user and of different ones
+IDS = 2**24 + rng.choice(6, p=[0.5, 0.2, 0.1, 0.1, 0.05, 0.05], size=(STEPS, 48))  # some users have a single row
+IDS[:, [3, 5]], IDS[:, 17] = 2**24, 2**24 + 1
+WEIGHTS = rng.uniform(0.2, 3, size=(STEPS, 48)).astype("float32")
+
+# name -> loss, optimizer, rows of the batches of a step, whether weighted, whether masked
+SCENARIOS = {
+    "user, SGD": (PairwiseUserLoss(margin=1.5, across_replicas=True), "sgd", [24], False, False),
+    "user, Adam, sum, weights": (PairwiseUserLoss(reduction="sum", across_replicas=True), "adam", [24], True, False),
+    "contrastive, Adam, mask": (ContrastiveLoss(neg_margin=2.0, across_replicas=True), "adam", [24], False, True),
+    "supcon, SGD, weighted mean, weights and mask": (
+        SupConLoss(temperature=0.5, reduction="mean_with_sample_weight", across_replicas=True),
+        *("sgd", [24], True, True),
+    ),
+    "supcon, Adam, tiles of 2": (SupConLoss(temperature=0.5, tile=2, across_replicas=True), "adam", [24], False, False),
+}
+if BACKEND != "jax":  # which refuses to divide a batch by devices that do not divide it
+    SCENARIOS["user, SGD, 23 rows, weights"] = (PairwiseUserLoss(across_replicas=True), "sgd", [24, 23], True, False)
+    SCENARIOS["supcon, Adam, 1 row"] = (SupConLoss(across_replicas=True), "adam", [24, 1], False, False)
+
+
+class Mask(keras.layers.Layer):
+    """Leave out rows by their first feature."""
+
+    def call(self, inputs):
+        return inputs
+
+    def compute_mask(self, inputs, previous_mask=None):
+        return inputs[:, 0] > -0.5
+
+
+def build(masked):
+    # No bias in the last layer: it moves no distance, so that its gradient is rounding, which Adam would scale up.
+    layers = [Mask()] * masked + [keras.layers.Dense(8, "tanh"), keras.layers.Dense(3, use_bias=False)]
+    model = keras.Sequential([keras.Input((FEATURES,)), *layers])
+    start = np.random.default_rng(1)
+    model.set_weights([start.normal(size=weight.shape) / 2 for weight in model.get_weights()])
+    return model
+
+
+def optimizer(name):
+    return {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[name](1e-2)
+
+
+def by_fit(loss, name, rows, weighted, masked):
+    with STRATEGY.scope() if STRATEGY else contextlib.nullcontext():
+        model = build(masked)
+        model.compile(optimizer(name), loss)
+    losses, every = [], sum(rows)
+    for x, y, weights in zip(X[:, :every], IDS[:, :every], WEIGHTS[:, :every], strict=True):
+        weights = weights if weighted else None
+        history = model.fit(x, y, sample_weight=weights, batch_size=rows[0], shuffle=False, verbose=0)
+        losses.append(history.history["loss"][0])
+    return losses, model.get_weights()
+
+
+def by_hand(take, rows, index, count):
+    """Losses of `take(x, y, weights)`, for the rows of one replica, which do not divide evenly."""
+    losses = []
+    for x, y, weights in zip(X, IDS, WEIGHTS, strict=True):
+        first, total = 0, 0.0
+        for batch in rows:
+            ends = [0, *(min(batch, batch * (k + 1) // count + 1) for k in range(count - 1)), batch]
+            own = slice(first + ends[index], first + ends[index + 1])
+            total += batch * take(x[own], y[own], weights[own])
+            first += batch
+        losses.append(total / first)
+        if PLAN == "dies" and index == count - 1:
+            os._exit(3)
+    return losses
+
+
+def gone_wrong(x, y, weights):
+    if PLAN == "features":
+        x = ops.concatenate([x, x], axis=1)
+    if PLAN == "dtype":
+        y = ops.cast(y, "int32")
+    if PLAN == "weights":
+        weights = None
+    return x, y, weights
+
+
+def by_workers(loss, name, rows, weighted, masked):
+    """In a loop: Keras 3.15's own fails with this strategy, before any loss."""
+    import tensorflow as tf
+
+    index, count = STRATEGY.cluster_resolver.task_id, STRATEGY.num_replicas_in_sync
+    with STRATEGY.scope():
+        model, rule = build(masked), optimizer(name)
+        rule.build(model.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(*batch):
+        def replica(x, y, weights):
+            with tf.GradientTape() as tape:
+                prediction = model(x)
+                if index == count - 1:
+                    prediction, y, weights = gone_wrong(prediction, y, weights)
+                value = loss(y, prediction, weights if weighted else None)
+            rule.apply(tape.gradient(value, model.trainable_variables))
+            return value
+
+        return STRATEGY.reduce("SUM", STRATEGY.run(replica, batch), axis=None)
+
+    losses = by_hand(lambda *batch: float(step(*map(tf.convert_to_tensor, batch))), rows, index, count)
+    return losses, model.get_weights()
+
+
+def by_ddp(loss, name, rows, weighted, masked):
+    import torch
+    from torch import distributed
+
+    index, count = distributed.get_rank(), distributed.get_world_size()
+    model, rule = build(masked), optimizer(name)
+    rule.build(model.trainable_variables)
+    replicated = torch.nn.parallel.DistributedDataParallel(model)
+
+    def take(*batch):
+        x, y, weights = map(torch.as_tensor, batch)
+        prediction = replicated(x)
+        if index == count - 1:
+            prediction, y, weights = gone_wrong(prediction, y, weights)
+        model.zero_grad()
+        value = loss(y, prediction, weights if weighted else None)
+        value.backward()
+        with torch.no_grad():
+            rule.apply([variable.value.grad for variable in model.trainable_variables], model.trainable_variables)
+        return float(value.detach())
+
+    return by_hand(take, rows, index, count), model.get_weights()
+
+
+def start():
+    """Set the engine up; return how it trains."""
+    global STRATEGY
+    if ENGINE in ("data", "model"):
+        devices = keras.distribution.list_devices()
+        if ENGINE == "data":
+            plan = keras.distribution.DataParallel(devices=devices)
+        else:
+            mesh = keras.distribution.DeviceMesh((2, 2), ["batch", "model"], devices)
+            layout = keras.distribution.LayoutMap(mesh)
+            layout[".*dense.*kernel"] = ("model", None)
+            plan = keras.distribution.ModelParallel(layout_map=layout, batch_dim_name="batch")
+        keras.distribution.set_distribution(plan)
+    elif ENGINE == "mirrored":
+        import tensorflow as tf
+
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+        STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    elif ENGINE == "workers":
+        import tensorflow as tf
+
+        STRATEGY = tf.distribute.MultiWorkerMirroredStrategy()
+        return by_workers
+    elif ENGINE == "ddp":
+        from datetime import timedelta
+
+        from torch import distributed
+
+        distributed.init_process_group("gloo", timeout=timedelta(seconds=30))
+        return by_ddp
+    return by_fit
+
+
+train = start()
+results = {}
+for number, (name, scenario) in enumerate(SCENARIOS.items()):
+    if PLAN == "train" or name == "user, Adam, sum, weights":
+        losses, weights = train(*scenario)
+        results[f"{number} loss"] = losses
+        results[f"{number} weights"] = np.concatenate([weight.ravel() for weight in weights])
+np.savez(OUT, names=list(SCENARIOS), **results)
