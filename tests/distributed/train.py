@@ -199,3 +199,7 @@ for number, (name, scenario) in enumerate(SCENARIOS.items()):
         results[f"{number} loss"] = losses
         results[f"{number} weights"] = np.concatenate([weight.ravel() for weight in weights])
 np.savez(OUT, names=list(SCENARIOS), **results)
+if ENGINE == "ddp":
+    import torch
+
+    torch.distributed.destroy_process_group()
