@@ -81,8 +81,9 @@ def test_trains_as_on_one_device(engine, count, alone, tmp_path):
             for what in ("loss", "weights"):
                 expected, got = alone[f"{number} {what}"], results[f"{number} {what}"]
                 assert np.abs(expected).max() > 0.1
-                # Promised: 1e-5. Measured: 3e-7. Float32, in another order.
-                np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max(), err_msg=name)
+                # Promised: 1e-5. Measured: 2e-7, of float32 in another order; 3e-6 where points that coincide across
+                # replicas were not rounded alike.
+                np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * np.abs(expected).max(), err_msg=name)
 
 
 # What the replicas of several processes can do wrong. JAX has one program, whose arrays have one shape and dtype. After
