@@ -25,6 +25,7 @@ from multiloss.checks import Tensor
 
 Tensors = dict[str, Tensor | None]
 
+_NARROW = ("int8", "int16", "uint8", "uint16")
 _DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
 
 
@@ -88,7 +89,8 @@ def gather(rows: Tensors) -> tuple[Tensors, Share | None]:
 
     Args:
         rows: name -> tensor `[b, n]` or None, under the names that the caller knows; `b` may differ between replicas.
-            Those of floats get their gradient: of this replica's rows, times the number of replicas.
+            Those of floats get their gradient: of this replica's rows, times the number of replicas. Of floats of at
+            least 32 bits, or integers; integers of fewer come back as int32.
 
     Raises:
         ValueError: on every replica, if their tensors differ in n or in dtype, or one lacks what another has
@@ -96,6 +98,9 @@ def gather(rows: Tensors) -> tuple[Tensors, Share | None]:
     """
     engines = {"jax": _of_jax, "tensorflow": _of_tensorflow, "torch": _of_torch}
     engine = engines.get(backend.backend())
+    for name, part in rows.items():
+        if part is not None and backend.standardize_dtype(part.dtype) in _NARROW:
+            rows = {**rows, name: ops.cast(part, "int32")}
     return (engine(rows) if engine else None) or (rows, None)
 
 
@@ -108,7 +113,7 @@ def unaveraged(labels: Any) -> Any:
         import tensorflow as tf
 
         building = not tf.executing_eagerly() and tf.distribute.in_cross_replica_context()
-        if building and tf.is_tensor(labels) and labels.dtype == tf.float64:
+        if building and tf.is_tensor(labels) and labels.dtype.is_floating:
             return tf.cast(labels, tf.int64)
     return labels
 

@@ -29,7 +29,8 @@ IDS = 2**24 + rng.choice(6, p=[0.5, 0.2, 0.1, 0.1, 0.05, 0.05], size=(STEPS, 48)
 IDS[:, [3, 5]], IDS[:, 17] = 2**24, 2**24 + 1
 WEIGHTS = rng.uniform(0.2, 3, size=(STEPS, 48)).astype("float32")
 
-# name -> loss, optimizer, rows of the batches of a step, whether weighted, whether masked
+# name -> loss, optimizer, rows of the batches of a step, whether weighted, whether masked. Those of `contrastive` have
+# labels of 8 bits.
 SCENARIOS = {
     "user, SGD": (PairwiseUserLoss(margin=1.5, across_replicas=True), "sgd", [24], False, False),
     "user, Adam, sum, weights": (PairwiseUserLoss(reduction="sum", across_replicas=True), "adam", [24], True, False),
@@ -43,6 +44,11 @@ SCENARIOS = {
 if BACKEND != "jax":  # which refuses to divide a batch by devices that do not divide it
     SCENARIOS["user, SGD, 23 rows, weights"] = (PairwiseUserLoss(across_replicas=True), "sgd", [24, 23], True, False)
     SCENARIOS["supcon, Adam, 1 row"] = (SupConLoss(across_replicas=True), "adam", [24, 1], False, False)
+
+
+def data(loss):
+    ids = IDS.astype("uint8") if isinstance(loss, ContrastiveLoss) else IDS
+    return zip(X, ids, WEIGHTS, strict=True)
 
 
 class Mask(keras.layers.Layer):
@@ -72,18 +78,18 @@ def by_fit(loss, name, rows, weighted, masked):
     with STRATEGY.scope() if STRATEGY else contextlib.nullcontext():
         model = build(masked)
         model.compile(optimizer(name), loss)
-    losses, every = [], sum(rows)
-    for x, y, weights in zip(X[:, :every], IDS[:, :every], WEIGHTS[:, :every], strict=True):
-        weights = weights if weighted else None
-        history = model.fit(x, y, sample_weight=weights, batch_size=rows[0], shuffle=False, verbose=0)
+    losses, every = [], slice(sum(rows))
+    for x, y, weights in data(loss):
+        weights = weights[every] if weighted else None
+        history = model.fit(x[every], y[every], sample_weight=weights, batch_size=rows[0], shuffle=False, verbose=0)
         losses.append(history.history["loss"][0])
     return losses, model.get_weights()
 
 
-def by_hand(take, rows, index, count):
+def by_hand(take, loss, rows, index, count):
     """Losses of `take(x, y, weights)`, for the rows of one replica, which do not divide evenly."""
     losses = []
-    for x, y, weights in zip(X, IDS, WEIGHTS, strict=True):
+    for x, y, weights in data(loss):
         first, total = 0, 0.0
         for batch in rows:
             ends = [0, *(min(batch, batch * (k + 1) // count + 1) for k in range(count - 1)), batch]
@@ -128,7 +134,7 @@ def by_workers(loss, name, rows, weighted, masked):
 
         return STRATEGY.reduce("SUM", STRATEGY.run(replica, batch), axis=None)
 
-    losses = by_hand(lambda *batch: float(step(*map(tf.convert_to_tensor, batch))), rows, index, count)
+    losses = by_hand(lambda *batch: float(step(*map(tf.convert_to_tensor, batch))), loss, rows, index, count)
     return losses, model.get_weights()
 
 
@@ -153,7 +159,7 @@ def by_ddp(loss, name, rows, weighted, masked):
             rule.apply([variable.value.grad for variable in model.trainable_variables], model.trainable_variables)
         return float(value.detach())
 
-    return by_hand(take, rows, index, count), model.get_weights()
+    return by_hand(take, loss, rows, index, count), model.get_weights()
 
 
 def start():
