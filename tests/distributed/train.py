@@ -20,6 +20,7 @@ from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss
 BACKEND = keras.backend.backend()
 ENGINE, OUT, PLAN = [*sys.argv[1:], "train"][:3]
 STEPS, FEATURES = 5, 4
+ACROSS = ENGINE != "one"
 STRATEGY = None  # TensorFlow's
 
 rng = np.random.default_rng(6)
@@ -32,18 +33,24 @@ WEIGHTS = rng.uniform(0.2, 3, size=(STEPS, 48)).astype("float32")
 # name -> loss, optimizer, rows of the batches of a step, whether weighted, whether masked. Those of `contrastive` have
 # labels of 8 bits.
 SCENARIOS = {
-    "user, SGD": (PairwiseUserLoss(margin=1.5, across_replicas=True), "sgd", [24], False, False),
-    "user, Adam, sum, weights": (PairwiseUserLoss(reduction="sum", across_replicas=True), "adam", [24], True, False),
-    "contrastive, Adam, mask": (ContrastiveLoss(neg_margin=2.0, across_replicas=True), "adam", [24], False, True),
+    "user, SGD": (PairwiseUserLoss(margin=1.5, across_replicas=ACROSS), "sgd", [24], False, False),
+    "user, Adam, sum, weights": (PairwiseUserLoss(reduction="sum", across_replicas=ACROSS), "adam", [24], True, False),
+    "contrastive, Adam, mask": (ContrastiveLoss(neg_margin=2.0, across_replicas=ACROSS), "adam", [24], False, True),
     "supcon, SGD, weighted mean, weights and mask": (
-        SupConLoss(temperature=0.5, reduction="mean_with_sample_weight", across_replicas=True),
+        SupConLoss(temperature=0.5, reduction="mean_with_sample_weight", across_replicas=ACROSS),
         *("sgd", [24], True, True),
     ),
-    "supcon, Adam, tiles of 2": (SupConLoss(temperature=0.5, tile=2, across_replicas=True), "adam", [24], False, False),
+    "supcon, Adam, tiles of 2": (
+        SupConLoss(temperature=0.5, tile=2, across_replicas=ACROSS),
+        "adam",
+        [24],
+        False,
+        False,
+    ),
 }
 if BACKEND != "jax":  # which refuses to divide a batch by devices that do not divide it
-    SCENARIOS["user, SGD, 23 rows, weights"] = (PairwiseUserLoss(across_replicas=True), "sgd", [24, 23], True, False)
-    SCENARIOS["supcon, Adam, 1 row"] = (SupConLoss(across_replicas=True), "adam", [24, 1], False, False)
+    SCENARIOS["user, SGD, 23 rows, weights"] = (PairwiseUserLoss(across_replicas=ACROSS), "sgd", [24, 23], True, False)
+    SCENARIOS["supcon, Adam, 1 row"] = (SupConLoss(across_replicas=ACROSS), "adam", [24, 1], False, False)
 
 
 def data(loss):

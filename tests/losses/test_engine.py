@@ -85,12 +85,14 @@ def test_exact_on_hard_data_in_shares(mode, features):
         assert_exact(mode, ids, data[name], name, share=Split())
 
 
-@pytest.mark.parametrize("features", [8, 512])
-def test_pairs_at_the_limit_of_float32_pull_no_more_than_others(features):
+@pytest.mark.parametrize(("features", "share"), [(8, None), (512, None), (8, Split())])
+def test_pairs_at_the_limit_of_float32_pull_no_more_than_others(features, share):
     """Where all that is left of a distance is rounding, to divide by it would give gradients of any length."""
     rng, ids = np.random.default_rng(features), np.arange(2048) // 2
     x = rng.normal(size=(2048, features))[ids] + 3e-7 * rng.normal(size=(2048, features))
-    _, gradient = evaluate("eager", lambda y, x: pairwise_user_loss(y, x, margin=0), ids, x.astype(np.float32))
+    _, gradient = evaluate(
+        "eager", lambda y, x: pairwise_user_loss(y, x, margin=0, share=share), ids, x.astype(np.float32)
+    )
     # Of one pair each, so unit vectors or 0; distances rounded by up to half.
     assert np.linalg.norm(gradient, axis=1).max() <= 2
 
