@@ -286,6 +286,8 @@ def _halves(o: dict[str, Any]) -> tuple[float, float]:
 
 
 def _tversky(x: _Pixels, alpha: float, beta: float, o: dict[str, Any]) -> float:
+    if o.get("squared") and alpha != beta:
+        raise ValueError(f"`squared=True` needs `alpha` equal to `beta`. Received: alpha={alpha}, beta={beta}")
     power = 2 if o.get("squared") else 1
     tp = np.sum(x.w * x.t * x.p)
     fp, fn = np.sum(x.w * x.p**power) - tp, np.sum(x.w * x.t**power) - tp
@@ -344,7 +346,7 @@ def tversky(
         y_true: as in `dice`.
         y_pred: as in `dice`.
         alpha: weight of false positives.
-        beta: weight of false negatives.
+        beta: weight of false negatives; with `squared`, the same.
         mask: as in `dice`.
         **options: as in `dice`.
 
@@ -372,7 +374,7 @@ def focal_tversky(
         y_true: as in `dice`.
         y_pred: as in `dice`.
         alpha: weight of false positives.
-        beta: weight of false negatives.
+        beta: weight of false negatives; with `squared`, the same.
         gamma: the exponent.
         mask: as in `dice`.
         **options: as in `dice`.

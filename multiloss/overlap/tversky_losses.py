@@ -32,10 +32,11 @@ def tversky(
         **options: what `OverlapOptions` lists, all of it.
 
     Returns:
-        As `dice`. Least at `p = t` for soft labels with `squared=True` if `alpha` equals `beta`, and else not.
+        As `dice`. For soft labels least at `p = t` with `squared=True`, and without it not.
 
     Raises:
-        TypeError, ValueError: as `dice`.
+        TypeError, ValueError: as `dice`; ValueError for `squared=True` unless `alpha` equals `beta`. With squares only
+            the sum of false positives and false negatives, `sum((p - t)^2)`, is never negative; each by itself may be.
 
     Example:
         >>> from multiloss import tversky
@@ -74,7 +75,7 @@ def focal_tversky(
         As `tversky`.
 
     Raises:
-        TypeError, ValueError: as `dice`.
+        TypeError, ValueError: as `tversky`: `squared=True` does not go with the defaults of `alpha` and `beta`.
 
     Gradient: for `gamma < 1` it grows without bound towards a perfect prediction; at it, it is 0.
 
@@ -83,8 +84,8 @@ def focal_tversky(
         >>> round(float(focal_tversky([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])[0]), 4)  # 0.3085 ** 0.75
         0.414
     """
-    _parameters(alpha=alpha, beta=beta, gamma=gamma)
-    chosen = OverlapOptions.of("tversky losses", options)
+    _parameters(alpha, beta, gamma)
+    chosen = _chosen("tversky losses", alpha, beta, options)
     m = engine.masks(y_true, y_pred, mask, chosen)
     c = engine.counts(m, chosen)
     losses = engine.power(engine.tversky_loss(c, alpha, beta, chosen), gamma)
@@ -94,6 +95,13 @@ def focal_tversky(
 def _parameters(alpha: float, beta: float, gamma: float | None = None) -> dict[str, float]:
     parameters = {"alpha": checks.non_negative("alpha", alpha), "beta": checks.non_negative("beta", beta)}
     return parameters if gamma is None else {**parameters, "gamma": checks.positive("gamma", gamma)}
+
+
+def _chosen(function: str, alpha: float, beta: float, options: dict[str, Any]) -> OverlapOptions:
+    chosen = OverlapOptions.of(function, options)
+    if chosen.squared and alpha != beta:
+        raise ValueError(f"`squared=True` needs `alpha` equal to `beta`. Received: alpha={alpha}, beta={beta}")
+    return chosen
 
 
 @final
@@ -127,7 +135,9 @@ class TverskyLoss(OverlapLoss):
         dtype: Any = None,
         **options: Any,
     ):
-        super().__init__(tversky, _parameters(alpha, beta), options, (), reduction, name, dtype)
+        parameters = _parameters(alpha, beta)
+        _chosen("TverskyLoss", alpha, beta, options)
+        super().__init__(tversky, parameters, options, (), reduction, name, dtype)
 
 
 @final
@@ -163,4 +173,6 @@ class FocalTverskyLoss(OverlapLoss):
         dtype: Any = None,
         **options: Any,
     ):
-        super().__init__(focal_tversky, _parameters(alpha, beta, gamma), options, (), reduction, name, dtype)
+        parameters = _parameters(alpha, beta, gamma)
+        _chosen("FocalTverskyLoss", alpha, beta, options)
+        super().__init__(focal_tversky, parameters, options, (), reduction, name, dtype)

@@ -486,10 +486,16 @@ def test_errors(y, x, options, error, message):
         DiceLoss(**options)(y, x, mask)
 
 
+UNEQUAL = "`squared=True` needs `alpha` equal to `beta`. Received: "
+
+
 @pytest.mark.parametrize(
     ("name", "parameters", "error", "message"),
     [
         ("tversky", {"alpha": -1}, ValueError, "`alpha` must be a finite number >= 0. Received: -1"),
+        ("tversky", {"alpha": 0.7, "beta": 0.3, "squared": True}, ValueError, f"{UNEQUAL}alpha=0.7, beta=0.3"),
+        ("tversky", {"alpha": 0, "squared": True}, ValueError, f"{UNEQUAL}alpha=0, beta=0.5"),
+        ("focal_tversky", {"squared": True}, ValueError, f"{UNEQUAL}alpha=0.3, beta=0.7"),
         ("focal_tversky", {"gamma": 0}, ValueError, "`gamma` must be a finite number > 0. Received: 0"),
         ("focal", {"gamma": -1}, ValueError, "`gamma` must be a finite number >= 0. Received: -1"),
         ("focal", {"smooth": 1}, TypeError, "`smooth` is not an argument of"),
@@ -517,6 +523,11 @@ def test_errors_of_parameters(name, parameters, error, message):
         getattr(multiloss, name)(HARD, SOFT, **parameters)
     with pytest.raises(error, match=re.escape(message)):
         getattr(multiloss, class_name)(**parameters)
+
+
+def test_oracles_too_refuse_squares_with_unequal_weights():
+    with pytest.raises(ValueError, match=re.escape(f"{UNEQUAL}alpha=0.3, beta=0.7")):
+        oracles.focal_tversky(HARD, SOFT, squared=True)
 
 
 def test_errors_of_the_others():
