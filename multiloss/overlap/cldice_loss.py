@@ -36,7 +36,7 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
         **options: what `OverlapOptions` lists, but for `squared` and `label_smoothing`.
 
     Returns:
-        As `dice`.
+        As `dice`. For soft labels not least at `p = t`, where a hard mask may cost less, and no option makes it so.
 
     Raises:
         TypeError, ValueError: as `dice`; ValueError for other than two or three axes of pixels.

@@ -46,7 +46,7 @@ def dice_cross_entropy(
         **options: what `OverlapOptions` lists, all of it, for both where both have it.
 
     Returns:
-        As `dice`.
+        As `dice`. For soft labels least at `p = t` with `squared=True`, if both smooths are equal, and else not.
 
     Raises:
         TypeError, ValueError: as `dice`.
@@ -87,7 +87,8 @@ def dice_focal(
         **options: what `OverlapOptions` lists, all of it, for both where both have it.
 
     Returns:
-        As `dice`.
+        As `dice`. For soft labels least at `p = t` with `squared=True` and `gamma=0`, if both smooths are equal, and
+        else not.
 
     Raises:
         TypeError, ValueError: as `dice`.

@@ -39,8 +39,8 @@ def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Tenso
         TypeError: if an argument is unknown, or not of the kind that it must be.
         ValueError: if shapes do not fit (nothing is broadcast), or an option is out of range.
 
-    Soft labels: with plain sums the loss is not least at `p = t` but where p is 1 for t > 1/2; with `squared=True` it
-    is least, and 0, at `p = t`.
+    Soft labels: with plain sums the loss is not least at `p = t`, but where p is 1 for t above half the best
+    coefficient and else 0; with `squared=True` it is least, and 0, at `p = t`, if both smooths are equal.
 
     Cost: linear in the number of pixels, in time and in memory.
 

@@ -36,7 +36,7 @@ def generalized_dice(
             `class_weight` multiplies the weights.
 
     Returns:
-        As `dice`.
+        As `dice`. For soft labels least at `p = t` with `squared=True`, if both smooths are equal, and else not.
 
     Raises:
         TypeError, ValueError: as `dice`; ValueError for an unknown weighting or another `over`.

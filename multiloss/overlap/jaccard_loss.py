@@ -28,7 +28,7 @@ def jaccard(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Te
         **options: what `OverlapOptions` lists, all of it.
 
     Returns:
-        As `dice`. Least at `p = t` for soft labels with `squared=True`.
+        As `dice`. For soft labels least at `p = t` with `squared=True`, if both smooths are equal, and else not.
 
     Raises:
         TypeError, ValueError: as `dice`.

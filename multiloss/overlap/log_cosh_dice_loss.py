@@ -26,7 +26,8 @@ def log_cosh_dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any)
         **options: what `OverlapOptions` lists, all of it.
 
     Returns:
-        As `dice`, in [0, log(cosh(1)) = 0.434].
+        As `dice`, in [0, log(cosh(1)) = 0.434]. For soft labels least at `p = t` with `squared=True`, if both smooths
+        are equal, and else not.
 
     Raises:
         TypeError, ValueError: as `dice`.

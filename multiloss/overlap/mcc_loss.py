@@ -32,7 +32,8 @@ def mcc(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Tensor
 
     Returns:
         As `dice`, but in [0, 2]: 1 for a prediction that knows nothing. Where the root is 0, which takes a `smooth` of
-        0, the coefficient counts as 0.
+        0, the coefficient counts as 0. For soft labels not least at `p = t`, where a hard mask may cost less, and no
+        option makes it so.
 
     Raises:
         TypeError, ValueError: as `dice`.

@@ -39,8 +39,8 @@ class OverlapOptions:
             true positives, as in `(2 tp + smooth) / (2 tp + fp + fn + smooth)`, so half of it to formulas with a
             single `tp`, and identities among losses hold for any single `smooth`.
         squared: whether the sizes in the denominator are sums of squares (Milletari et al. 2016, V-Net,
-            arXiv:1606.04797). For soft labels that makes the loss least where the prediction equals the label, if it is
-            symmetric in false positives and false negatives; plain sums do not.
+            arXiv:1606.04797). For soft labels that makes the loss least, and 0, where the prediction equals the
+            label, if both smooths are equal; plain sums do not. Tversky losses take it with equal weights only.
         empty: the index (1 minus the loss) of a ratio without any truth. "penalize": 1 minus the mean prediction over
             its pixels. "formula": what the formula gives. "one" or "zero". "skip": as "one", and it does not count in
             the mean over classes. The default is the only one of them that is 1 for an empty prediction, lower the more

@@ -32,7 +32,7 @@ def cross_entropy(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any)
 
     Returns:
         `[B]`, or a scalar for `over="batch"` and `over="all"`; float32, or float64 if `y_pred` is and the backend has
-        it. 0 for a sample without pixels.
+        it. 0 for a sample without pixels. For soft labels least, though not 0, at `p = t`.
 
     Raises:
         TypeError, ValueError: as `dice`.
@@ -59,7 +59,7 @@ def focal(y_true: Any, y_pred: Any, *, gamma: float = 2.0, mask: Any = None, **o
         **options: as in `cross_entropy`.
 
     Returns:
-        As `cross_entropy`.
+        As `cross_entropy`, but for soft labels least at `p = t` for `gamma=0` only.
 
     Raises:
         TypeError, ValueError: as `dice`.

@@ -32,7 +32,7 @@ def tversky(
         **options: what `OverlapOptions` lists, all of it.
 
     Returns:
-        As `dice`. For soft labels least at `p = t` with `squared=True`, and without it not.
+        As `dice`. For soft labels least at `p = t` with `squared=True`, if both smooths are equal, and else not.
 
     Raises:
         TypeError, ValueError: as `dice`; ValueError for `squared=True` unless `alpha` equals `beta`. With squares only
@@ -72,7 +72,7 @@ def focal_tversky(
         **options: what `OverlapOptions` lists, all of it.
 
     Returns:
-        As `tversky`.
+        As `tversky`, for soft labels too.
 
     Raises:
         TypeError, ValueError: as `tversky`: `squared=True` does not go with the defaults of `alpha` and `beta`.

@@ -53,7 +53,7 @@ def unified_focal(
             `over` is "sample" or "batch".
 
     Returns:
-        As `dice`, >= 0.
+        As `dice`, >= 0. For soft labels not least at `p = t`, and no option makes it so.
 
     Raises:
         TypeError, ValueError: as `dice`.

@@ -184,13 +184,52 @@ def test_metrics_give_classes_in_the_order_asked_for():
         np.testing.assert_array_equal(result, results[0][list(classes)])
 
 
-def test_soft_labels_are_their_own_best_prediction_if_squared():
-    for loss in (dice, jaccard, lambda y, x, squared: tversky(y, x, alpha=2, beta=2, squared=squared)):
-        value, gradient = evaluate("eager", lambda y, x, loss=loss: loss(y, x, squared=True), SOFT, SOFT)
-        # What float32 leaves of sums that cancel; without squares the gradient is a thousand times as much.
-        np.testing.assert_allclose(value, 0, atol=1e-6)
+SQUARED = {"squared": True}
+BEST = [
+    ("cross_entropy", {}),
+    ("dice", SQUARED),
+    ("dice_cross_entropy", SQUARED),
+    ("dice_focal", {**SQUARED, "gamma": 0}),
+    ("focal", {"gamma": 0}),
+    ("focal_tversky", {**SQUARED, "alpha": 0.5, "gamma": 2, "beta": 0.5}),
+    *(("generalized_dice", {**SQUARED, "weighting": weighting}) for weighting in ("square", "simple", "uniform")),
+    ("jaccard", SQUARED),
+    ("log_cosh_dice", SQUARED),
+    ("tversky", {**SQUARED, "alpha": 2, "beta": 2}),
+]
+NOT_BEST = [
+    ("cldice", {}),
+    ("dice", {}),
+    ("dice", {**SQUARED, "smooth": (1, 2)}),
+    ("dice_cross_entropy", {}),
+    ("dice_focal", {"gamma": 0}),
+    ("dice_focal", SQUARED),
+    ("focal", {}),
+    ("focal_tversky", {}),
+    ("generalized_dice", {}),
+    ("jaccard", {}),
+    ("log_cosh_dice", {}),
+    ("mcc", {}),
+    ("tversky", {}),
+    ("unified_focal", {}),
+    ("unified_focal", {"gamma": 0}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "best"), [*((*case, True) for case in BEST), *((*case, False) for case in NOT_BEST)]
+)
+def test_soft_labels_are_their_own_best_prediction_where_the_docs_say_so(name, options, best):
+    loss = getattr(multiloss, name)
+    value, gradient = evaluate("eager", lambda y, x: loss(y, x, **options), SOFT, SOFT)
+    if best:
+        # What float32 leaves of sums that cancel; elsewhere the gradient is a thousand times as much.
         np.testing.assert_allclose(gradient, 0, atol=1e-6)
-        assert np.abs(evaluate("eager", lambda y, x, loss=loss: loss(y, x, squared=False), SOFT, SOFT)[1]).max() > 1e-3
+        pixels = name in ("cross_entropy", "dice_cross_entropy", "dice_focal", "focal")
+        assert pixels or np.abs(value).max() < 1e-6
+    else:
+        assert np.abs(gradient).max() > 1e-3
+    assert "soft labels" in loss.__doc__.lower()
 
 
 # --- not a number ----------------------------------------------------------------------------------------------------
