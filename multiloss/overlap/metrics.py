@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from multiloss.checks import Tensor
+from multiloss.losses import keras_mask
 from multiloss.overlap import engine
 from multiloss.overlap.options import NAMES, OverlapOptions
 
@@ -32,9 +33,14 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
         self._counts: Any = None
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add the counts of a batch. A `sample_weight` weights samples, or pixels, as `mask` does in `dice`."""
+        """Add the counts of a batch. A `sample_weight` weights samples, or pixels, as `mask` does in `dice`.
+
+        So does the mask that Keras attached to predictions.
+        """
         whole = dataclasses.replace(self.options, over="batch")
-        m = engine.masks(y_true, y_pred, None if sample_weight is None else {"sample_weight": sample_weight}, whole)
+        given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
+        weights = {name: weight for name, weight in given.items() if weight is not None}
+        m = engine.masks(y_true, y_pred, weights, whole)
         c = engine.counts(m, whole)
         counts = ops.cast(ops.concatenate([c.tp, c.fp, c.fn], axis=0), "float32")
         shape = tuple(counts.shape)

@@ -650,6 +650,33 @@ def test_metrics_in_compile_through_save_and_load(tmp_path):
         assert type(metric).from_config(metric.get_config()).get_config() == metric.get_config()
 
 
+@pytest.mark.parametrize("kind", ["metrics", "weighted_metrics"])
+def test_metrics_leave_out_what_a_keras_mask_does(kind):
+    """Of steps of which half are masked, and the others predicted perfectly, but for one in the second sample."""
+
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return 1 * inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.any(inputs > 0, axis=-1)
+
+    inputs = keras.Input((4, 1))
+    model = keras.Model(inputs, Mask()(inputs))
+    metrics = [DiceCoefficient(thresh=None), JaccardIndex(mode="multilabel", thresh=None)]
+    model.compile(loss=DiceLoss(over="all"), **{kind: metrics})
+    x, y = np.array([[1, 1, 0, 0], [1, 1, 0, 0]], np.float32)[..., None], np.array([[1, 1, 1, 1], [1, 0, 1, 1]])
+    for rows, dice_of_rows in (([0], 1), ([0, 1], 6 / 7)):
+        result = model.evaluate(x[rows], y[rows][..., None], verbose=0, return_dict=True)
+        # Quotients of float32.
+        assert result["dice_coefficient"] == pytest.approx(dice_of_rows, abs=1e-6)
+        assert result["jaccard_index"] == pytest.approx(dice_of_rows / (2 - dice_of_rows), abs=1e-6)
+        assert result["loss"] == pytest.approx(1 - dice_of_rows, abs=1e-5)  # smooth
+    weighted = model.evaluate(x, y[..., None], verbose=0, return_dict=True, sample_weight=np.array([1.0, 0.0]))
+    expected = 1 if kind == "weighted_metrics" else 6 / 7
+    assert weighted["dice_coefficient"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_every_function_is_here_or_has_its_reason():
     """`cldice` needs images, and has its cases in the table."""
     functions = {
