@@ -97,7 +97,8 @@ class DiceCoefficient(_StreamingIndex):
         average: "macro" for the mean over classes, weighted by `class_weight`, or None for each class, `[C]`, NaN for
             those not seen.
         name: name of the metric.
-        dtype: dtype of the result; counts are kept in float32, exact to 2^47 pixels.
+        dtype: dtype of the result. Counts of whole numbers are exact while one batch has at most 2^24 pixels a class,
+            up to 2^47 in all.
         **options: what `OverlapOptions` lists, but for `over`, `smooth`, `squared`, `empty` and `label_smoothing`.
 
     Raises:
