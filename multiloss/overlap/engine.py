@@ -18,8 +18,9 @@ from multiloss.checks import Tensor
 from multiloss.overlap.options import OverlapOptions
 
 _BLOCKS = 512
-# The least number that float32 has all digits of.
+# The least number that float32 has all digits of, and one whose square float32 has.
 _TINY = 2.0**-126
+_SMALL = 2.0**-60
 
 
 class Masks(NamedTuple):
@@ -202,10 +203,11 @@ def _ratios(sums: Tensor, options: OverlapOptions) -> Tensor:
     indices = counted(classes, options)
     if indices != list(range(classes)):
         sums = ops.take(sums, indices, axis=1)
-    if options.over in ("class", "all"):
-        sums = sums if options.class_weight is None else sums * _class_weights(sums, indices, options)
-        sums = ops.sum(sums, axis=1, keepdims=True)
-    return ops.sum(sums, axis=0, keepdims=True) if options.whole_batch else sums
+    merged = options.over in ("class", "all")
+    if merged and options.class_weight is not None:
+        sums = sums * _class_weights(sums, indices, options)
+    axes = (0,) * options.whole_batch + (1,) * merged
+    return ops.sum(sums, axis=axes, keepdims=True) if axes else sums
 
 
 def columns(x: Tensor, options: OverlapOptions) -> Tensor:
@@ -283,9 +285,7 @@ def tversky_loss(c: Counts, alpha: float, beta: float, options: OverlapOptions) 
     above, below = (part / 2 for part in options.smoothing)
     wrong = alpha * c.fp + beta * c.fn
     whole = c.tp + wrong + below
-    wrong = wrong + (below - above)
-    # Nothing is 0 with a smooth that float32 has, and there is no need to look.
-    return where_empty(wrong / whole if below > _TINY else ratio(wrong, whole), c, options)
+    return where_empty(ratio(wrong + (below - above), whole, least=below), c, options)
 
 
 def where_empty(losses: Tensor, c: Counts, options: OverlapOptions) -> Tensor:
@@ -310,13 +310,18 @@ def mean(losses: Tensor, c: Counts, m: Masks, options: OverlapOptions) -> Tensor
     return losses[0] if options.whole_batch else losses
 
 
-def ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Divide, and return 0, with a gradient of 0, where the denominator is 0 or nearly so."""
+def ratio(above: Tensor, below: Tensor, *, least: float = 0.0, nothing: float = 0.0) -> Tensor:
+    """Divide, and return `nothing`, with a gradient of 0, where the denominator is 0 or nearly so.
+
+    There is no need to look if the denominator is never less than a `least` of some size.
+    """
+    if least > _SMALL:
+        return above / below
     empty = ops.abs(below) < _TINY
     below = ops.where(empty, ops.ones_like(below), below)
     # Small ones in another unit: the square of the denominator, by which a gradient divides, may be 0 in float32.
-    unit = ops.where(ops.abs(below) < 2.0**-60, 2.0**64 * ops.ones_like(below), ops.ones_like(below))
-    return ops.where(empty, ops.zeros_like(above), (above * unit) / (below * unit))
+    unit = ops.where(ops.abs(below) < _SMALL, 2.0**64 * ops.ones_like(below), ops.ones_like(below))
+    return ops.where(empty, ops.full_like(above, nothing), (above * unit) / (below * unit))
 
 
 def power(x: Tensor, exponent: float) -> Tensor:

@@ -345,6 +345,18 @@ def test_gradients_of_tiny_probabilities_are_finite(name, over):
             assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "inductor"])
+@pytest.mark.parametrize("smooth", [1e-20, 1e-37])
+def test_gradients_are_finite_with_a_smooth_whose_square_is_0(mode, smooth):
+    for loss in (dice, multiloss.dice_coef):
+        options = {"smooth": smooth, **({"empty": "formula"} if loss is dice else {})}
+        value, gradient = evaluate(
+            mode, lambda y, x, f=loss, o=options: f(y, x, **o), np.zeros((2, 3)), np.zeros((2, 3), np.float32)
+        )
+        np.testing.assert_array_equal(value, np.zeros(2) if loss is dice else 1)
+        assert np.isfinite(gradient).all()
+
+
 @EACH
 def test_gradients_are_finite_everywhere(name):
     ends = {"zeros": np.zeros((2, 6)), "ones": np.ones((2, 6)), "both": np.tile([0, 1], (2, 3))}
