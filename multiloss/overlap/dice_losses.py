@@ -132,7 +132,16 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
         it
     calls two empty masks a total miss.
     """
-    return 1 - dice(y_true, y_pred, **_of_the_whole_batch(smooth, thresh))
+    return _coefficient(y_true, y_pred, None, _of_the_whole_batch(smooth, thresh))
+
+
+def _coefficient(y_true: Any, y_pred: Any, mask: Any, options: OverlapOptions) -> Tensor:
+    m = engine.masks(y_true, y_pred, mask, options)
+    p = engine.thresholded(m.p, options.thresh)
+    tp, truth, found = engine.totals(m, options, (m.t, p), (m.t,), (p,))
+    smooth = options.smoothing[0]
+    # Not 1 minus the loss, which has no small coefficients.
+    return engine.ratio(2 * tp + smooth, truth + found + smooth, least=smooth, nothing=1.0)[0, 0]
 
 
 # For models saved with `metrics=[dice_coef]`. Not as a decorator: Keras has no types, and would hide those above.
@@ -180,7 +189,7 @@ def dice_loss(
 class _BatchDiceLoss(Loss):
     def __init__(self, smooth: float = 1e-5, thresh: float | None = None, name: str | None = None, dtype: Any = None):
         self._options = _of_the_whole_batch(smooth, thresh)
-        self.smooth, self.thresh = self._options["smooth"], self._options["thresh"]
+        self.smooth, self.thresh = self._options.smoothing[0], self._options.thresh
         told = f"dice_loss_smooth_{self.smooth:g}" + ("" if self.thresh is None else f"_thresh_{self.thresh:g}")
         super().__init__(reduction=None, name=told if name is None else name, dtype=dtype)
 
@@ -188,12 +197,12 @@ class _BatchDiceLoss(Loss):
         return True
 
     def _values(self, y_true: Any, y_pred: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        return dice(y_true, y_pred, mask=weights, **self._options) - 1
+        return -_coefficient(y_true, y_pred, weights, self._options)
 
     def get_config(self) -> dict[str, Any]:
         return {"smooth": self.smooth, "thresh": self.thresh, "name": self.name, "dtype": self.dtype}
 
 
-def _of_the_whole_batch(smooth: float, thresh: float | None) -> dict[str, Any]:
+def _of_the_whole_batch(smooth: float, thresh: float | None) -> OverlapOptions:
     smooth = checks.non_negative("smooth", smooth)
-    return {"over": "all", "empty": "formula", "smooth": smooth, "thresh": checks.threshold(thresh)}
+    return OverlapOptions(over="all", smooth=smooth, thresh=checks.threshold(thresh))

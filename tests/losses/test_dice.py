@@ -27,6 +27,13 @@ def test_worked_by_hand():
     assert float(dice_loss(smooth=1, thresh=0.5)(TRUTH, SOFT)) == pytest.approx(-5 / 7, rel=1e-6)
 
 
+def test_small_coefficients_are_not_lost():
+    for y, x, expected in (([[1, 0]], [[1e-9, 1.0]], 1e-9), ([[1, 0]], [[0.0, 0.25]], 0)):
+        x = np.array(x, np.float32)
+        assert float(dice_coef(y, x, smooth=0)) == pytest.approx(expected, rel=1e-6)  # float32
+        assert float(dice_loss(smooth=0)(y, x)) == pytest.approx(-expected, rel=1e-6)
+
+
 def test_keras_dice_is_one_minus_this_where_nothing_is_empty():
     theirs = float(keras.losses.Dice()(TRUTH.astype("float32"), SOFT))
     # Keras adds its epsilon, 1e-7, to the denominator only.
