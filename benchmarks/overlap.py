@@ -3,14 +3,14 @@
     python benchmarks/overlap.py                the whole run: a table, docs/overlap_benchmark.png and .json (minutes)
     python benchmarks/overlap.py --quick        few runs, memory of the plain dice only, and no files
 
-A time is the least of many runs of value and gradient with respect to predictions, for float32 truth and predictions
-8 x 512 x 512 x 4, as a multiple of that of one pass over the two arrays, `sum(t * p)`, in the same framework, mode and
+A time is the least of many runs of value and gradient with respect to predictions, for float32 truth and predictions 8
+x 512 x 512 x 4, as a multiple of that of one pass over the two arrays, `sum(t * p)`, in the same framework, mode and
 process; the forms take turns, so that what else the machine does falls on all of them. Memory is what a fresh process
-needs beyond the one that has imported everything and run a small batch, less truth, predictions and gradient (of torch's
-inductor with what it takes to compile for the size). Accuracy
-is the largest relative error of a value against float64 on the same float32 inputs, for these arrays and for 16 masks
-of 1024 x 1024. MONAI and segmentation-models-pytorch run on torch if they are importable, in their own layout
-(classes second). Runs on a GPU unchanged: times wait for the device, and its memory is what the framework reports.
+needs beyond the one that has imported everything and run a small batch, less truth, predictions and gradient (of
+torch's inductor, with what it takes to compile again). Accuracy is the largest relative error of a value against
+float64 on the same float32 inputs, for these arrays and for 16 masks of 1024 x 1024. MONAI and
+segmentation-models-pytorch run on torch if they are importable, in their own layout (classes second). Runs on a GPU
+unchanged: times wait for the device, and its memory is what the framework reports.
 
 The forms:
 

@@ -27,7 +27,7 @@ def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Tenso
         y_pred: predictions `[B, ...]`, or `[B, ..., C]` if `mode` is not "binary": probabilities, or logits for
             `from_logits`. Half precision is computed in float32.
         mask: None, or which pixels count, and how much: numbers >= 0 `[B, ...]` without classes, of each pixel or of
-            leading axes only, or `[B, ..., 1]` or `[B, ..., C]`.
+            leading axes only, or `[B, ..., 1]` or `[B, ..., C]`. Axes of pixels may be 1, for all along them.
         **options: what `OverlapOptions` lists, all of it.
 
     Returns:
@@ -37,7 +37,7 @@ def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Tenso
 
     Raises:
         TypeError: if an argument is unknown, or not of the kind that it must be.
-        ValueError: if shapes do not fit (nothing is broadcast), or an option is out of range.
+        ValueError: if shapes do not fit (nothing but a `mask` is broadcast), or an option is out of range.
 
     Soft labels: with plain sums the loss is not least at `p = t`, but where p is 1 for t above half the best
     coefficient and else 0; with `squared=True` it is least, and 0, at `p = t`, if both smooths are equal.
@@ -129,8 +129,7 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
         0.6667
 
     Source: Dice 1945, as in `dice`. `keras.losses.Dice` is 1 minus this, with `smooth` in the denominator only, so that
-        it
-    calls two empty masks a total miss.
+        it calls two empty masks a total miss.
     """
     return _coefficient(y_true, y_pred, None, _of_the_whole_batch(smooth, thresh))
 

@@ -25,7 +25,8 @@ class OverlapOptions:
             "multiclass": predictions `[B, ..., C]`, classes that exclude each other, truth one-hot (or soft) of that
             shape, or integers `[B, ...]` or `[B, ..., 1]`, where those outside 0..C-1 are of no class.
         from_logits: whether predictions are logits, to go through a sigmoid (a softmax over classes for "multiclass"),
-            or probabilities. Values cannot be checked: logits passed as probabilities give a wrong loss.
+            or probabilities. Values cannot be checked: logits passed as probabilities give a wrong loss, and
+            probabilities passed as logits too, since a sigmoid makes 0.5 to 0.73 of them.
         over: what one ratio is computed of. "sample": of each sample and class, the mean over classes is the value of a
             sample. "batch": of each class in the whole batch. "class": of each sample, classes added up. "all": of the
             whole batch. "batch" and "all" give a scalar.

@@ -286,6 +286,27 @@ def test_sizes_need_not_be_known(name, sides):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("axes", [(2, 6, 1), (2, 1, 7), (2, 1, 1)])
+def test_axes_of_pixels_of_a_mask_may_be_1(axes):
+    y, x = rng.integers(0, 2, (2, 6, 7)), rng.uniform(0, 1, (2, 6, 7)).astype(np.float32)
+    mask = rng.uniform(0, 2, axes).astype(np.float32)
+    full = np.broadcast_to(mask, y.shape)
+    for name in ("dice", "cross_entropy", "lovasz", "cldice"):
+        np.testing.assert_allclose(values(name, y, x, mask=mask), getattr(oracles, name)(y, x, mask=full), **CLOSE)
+
+
+def test_ignored_pixels_around_an_image_do_not_change_its_centrelines():
+    y, x = rng.integers(0, 2, (2, 6, 7)), rng.uniform(0, 1, (2, 6, 7)).astype(np.float32)
+    around = [[0, 0], [2, 1], [3, 4]]
+    mask, expected = np.pad(np.ones(y.shape), around), oracles.cldice(y, x)
+    more = np.pad(x, around, constant_values=0.7)
+    np.testing.assert_allclose(
+        values("cldice", np.pad(y, around, constant_values=1), more, mask=mask), expected, **CLOSE
+    )
+    marked = np.pad(y, around, constant_values=255)
+    np.testing.assert_allclose(values("cldice", marked, more, ignore_index=255), expected, **CLOSE)
+
+
 def test_masks_of_centrelines():
     y, x = rng.integers(0, 2, (2, 6, 7)), rng.uniform(0, 1, (2, 6, 7)).astype(np.float32)
     mask = rng.integers(0, 2, (2, 6, 7)).astype(np.float32)
@@ -389,18 +410,38 @@ def test_saturated_logits_have_finite_gradients():
 # --- precision -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def _dice_of(inside, outside, true, false):
+    return 1 - 2 * true * inside / (true + true * inside + false * outside)
+
+
+def _focal_of(inside, outside, true, false):
+    losses = -((1 - inside) ** 2) * np.log(inside), -(outside**2) * np.log(1 - outside)
+    return (true * losses[0] + false * losses[1]) / (true + false)
+
+
+def _mcc_of(inside, outside, true, false):
+    tp, fp, fn, tn = true * inside, false * outside, true * (1 - inside), false * (1 - outside)
+    return 1 - (tp * tn - fp * fn) / np.sqrt((tp + fp) * true * false * (tn + fn))
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected", "dtype"),
+    [
+        (dice, _dice_of, "float16"),
+        (dice, _dice_of, "bfloat16"),
+        (multiloss.focal, _focal_of, "float16"),
+        (multiloss.mcc, _mcc_of, "bfloat16"),
+    ],
+)
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode in ("eager", "jit", "xla")])
-def test_masks_of_4096_in_half_precision(dtype, mode):
+def test_masks_of_4096_in_half_precision(loss, expected, dtype, mode):
     truth = np.zeros((1, 4096, 4096), bool)
     truth[:, :2000] = True
     half = np.where(truth, 0.9, 0.05).astype(np.float32)
     exact = ops.convert_to_numpy(ops.cast(ops.cast(ops.convert_to_tensor(half), dtype), "float32"))[0, [0, -1], 0]
-    inside, outside = exact.astype(np.float64)
-    tp, fp = inside * 2000 * 4096, outside * 2096 * 4096
-    expected = 1 - 2 * tp / (2000 * 4096 + tp + fp)
-    value, gradient = evaluate(mode, lambda y, x: dice(y, ops.cast(x, dtype)), truth, half)
-    assert value == pytest.approx([expected], abs=1e-6)  # promised are 1e-3; the sums are float32, in blocks
+    value, gradient = evaluate(mode, lambda y, x: loss(y, ops.cast(x, dtype)), truth, half)
+    wanted = expected(*exact.astype(np.float64), 2000 * 4096, 2096 * 4096)
+    assert value == pytest.approx([wanted], abs=1e-6)  # promised are 1e-3; the sums are float32, in blocks
     assert np.isfinite(gradient).all()
 
 
