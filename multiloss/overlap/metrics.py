@@ -65,7 +65,7 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
         tp, fp, fn = ops.unstack(ops.convert_to_tensor(self._counts) - ops.convert_to_tensor(self._lost))
         wrong = self._wrong * (fp + fn)
         seen = ops.logical_not(tp + wrong <= 0)  # nor is NaN
-        index = 1 - engine.ratio(wrong, tp + wrong)
+        index = engine.ratio(tp, tp + wrong, nothing=1.0)
         if self.average is None:
             return ops.cast(ops.where(seen, index, ops.full_like(index, float("nan"))), self.dtype)
         weights = ops.cast(seen, index.dtype)
@@ -73,7 +73,7 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
             indices = engine.counted(len(self.options.class_weight), self.options)
             chosen = [self.options.class_weight[c] for c in indices]
             weights = weights * ops.convert_to_tensor(chosen, dtype=weights.dtype)
-        return ops.cast(1 - engine.ratio(ops.sum(weights * (1 - index)), ops.sum(weights)), self.dtype)
+        return ops.cast(engine.ratio(ops.sum(weights * index), ops.sum(weights), nothing=1.0), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

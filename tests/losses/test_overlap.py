@@ -665,6 +665,13 @@ def test_metrics_do_not_depend_on_how_data_are_divided(metric, weights):
             streaming.reset_state()
 
 
+@pytest.mark.parametrize("average", [None, "macro"])
+def test_small_indices_are_not_lost(average):
+    metric = JaccardIndex(thresh=None, average=average)
+    metric.update_state(np.array([[1, 0]]), np.array([[1e-9, 1.0]], np.float32))
+    assert np.squeeze(ops.convert_to_numpy(metric.result())) == pytest.approx(5e-10, rel=1e-6)  # float32
+
+
 def test_metrics_of_classes_never_seen():
     metric = DiceCoefficient(mode="multilabel", average=None)
     metric.update_state(np.array([[[1, 0]]]), np.array([[[0.9, 0.1]]], np.float32))
