@@ -77,11 +77,11 @@ def test_compiled(name, mode):
 PAIRWISE = [name for name, case in CASES.items() if case.batches.keys() >= {"labels [B, 2]"}]
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "inductor"])
+@pytest.mark.parametrize("mode", [mode for mode in (MODES[0], MODES[-1]) if mode != "inductor"])
 @pytest.mark.parametrize("name", PAIRWISE)
 def test_shares_of_replicas_make_up_the_whole(name, mode):
     """Of two tiles each, of a block of columns each. `tests/distributed` has real replicas."""
-    for batch in CASES[name].batches if mode == "eager" else ["random", "batch of 1", "labels [B, 2]"]:
+    for batch in CASES[name].batches if mode == "eager" else ["random", "labels [B, 2]"]:
         assert_agrees(name, mode, batch, share=Split(), tile=2)
 
 
