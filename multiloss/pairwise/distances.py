@@ -113,7 +113,8 @@ def squares(
         return ops.concatenate([part[:, features:], part[:, :features]], axis=1)
 
     def difference(level: int, both: Tensor) -> Tensor:
-        row, column = rows.norms[:, level, None], columns.norms[:, level]
+        # Not `[:, level, None]`: of what was stacked just before, TensorFlow's optimizer forgets the new axis.
+        row, column = ops.expand_dims(rows.norms[:, level], 1), columns.norms[:, level]
         return (row - both) + (column - both)  # each exact where the points are close
 
     exact = difference(2, product(rows.grid[:, features:], ops.transpose(columns.grid[:, features:]))) / ratio

@@ -124,11 +124,11 @@ def _slope(pairs: Pairs, distance: Tensor, same: Tensor, rows: Tensor, columns: 
     for s, (name, value, slope) in enumerate(zip(pairs.reductions, values, pairs.slopes(distance, same), strict=True)):
         if slope is None:
             continue
-        row, column = rows[:, s, None], columns[:, s]
+        row, column = ops.expand_dims(rows[:, s], 1), columns[:, s]
         if name == "logsumexp":
             result = len(values) + s
             # The share of the pair in the row's sum, at most 1 (but on the diagonal, which does not count).
-            row = row * ops.exp(ops.minimum(value - rows[:, result, None], 0))
+            row = row * ops.exp(ops.minimum(value - ops.expand_dims(rows[:, result], 1), 0))
             column = column * ops.exp(ops.minimum(value - columns[:, result], 0))
         total = total + (row + column) * slope
     return total
