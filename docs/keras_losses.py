@@ -40,7 +40,12 @@ BY_HAND = {
         "With dtype float16, probabilities are clipped at 1 - 1e-7, which is 1 there: a pixel surely right has the "
         "gradient NaN."
     ),
+    ("BinaryCrossentropy", "bfloat16"): (
+        "With dtype bfloat16, 1 - 1e-7 is 1 as well: a pixel surely right loses NaN on TensorFlow and JAX; 0, with a "
+        "gradient of 0, on torch."
+    ),
     ("BinaryFocalCrossentropy", "float16"): "As in `BinaryCrossentropy`.",
+    ("BinaryFocalCrossentropy", "bfloat16"): "As in `BinaryCrossentropy`.",
     ("BinaryFocalCrossentropy", "sample_weight"): "As in `BinaryCrossentropy`.",
     ("BinaryFocalCrossentropy", "mask"): "As in `BinaryCrossentropy`.",
     ("CategoricalGeneralizedCrossEntropy", "gradient"): (
