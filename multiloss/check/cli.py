@@ -6,8 +6,10 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from multiloss import __version__
+from multiloss._backends import BACKENDS, installed
 from multiloss.check.inputs import FAMILIES
-from multiloss.check.pool import BACKENDS, TIMEOUT, installed
+from multiloss.check.pool import TIMEOUT
 from multiloss.check.run import CHECKS, check_loss
 
 _DESCRIPTION = """Hold a Keras loss to its oracle, and to itself, on every backend.
@@ -24,6 +26,7 @@ Exit code: 0 all checks hold, 1 one fails (or passes though listed as known to f
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `multiloss` with arguments, by default those of the command line, and return its exit code."""
     parser = argparse.ArgumentParser(prog="multiloss", description="Keras 3 losses, exact on every backend.")
+    parser.add_argument("--version", action="version", version=f"multiloss {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser(
         "check", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, help="check a loss"

@@ -4,7 +4,6 @@
 """
 
 import contextlib
-import importlib.util
 import os
 import pickle
 import queue
@@ -17,10 +16,9 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-BACKENDS = ("tensorflow", "jax", "torch")
+from multiloss._backends import how_to_install
+
 FORWARD_ONLY = ("numpy", "openvino")
-# What each needs beside Keras. Keras's NumPy backend imports JAX.
-_PACKAGES = {"numpy": "jax"}
 # An import of a framework may take this long on a loaded machine.
 _START = 180.0
 # To compile takes torch half a minute for some losses, and several times that where others want the cores too.
@@ -42,17 +40,6 @@ class Reply(NamedTuple):
         """Return a reply from what a worker wrote."""
         status, *rest = told
         return cls(status, result=rest[0]) if status == "done" else cls(status, None, *rest)
-
-
-def installed(backend: str) -> bool:
-    """Whether this Python can run a backend, as far as can be told without importing it."""
-    return importlib.util.find_spec(_PACKAGES.get(backend, backend)) is not None
-
-
-def how_to_install(backend: str) -> str:
-    """Return what to do about a backend that is missing."""
-    extra = backend in BACKENDS
-    return "pip install " + (f"'multiloss[{backend}]'" if extra else _PACKAGES.get(backend, backend))
 
 
 class Worker:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from multiloss import _backends
 from multiloss.check import compare, inputs, judge, pool
 from multiloss.check import search as searching
 from multiloss.check.inputs import Case
@@ -105,7 +106,7 @@ def check_loss(
     function = None if oracle is None else (resolve(oracle) if isinstance(oracle, str) else oracle)
     if function is not None and not callable(function):
         raise CheckError(f"`oracle` must be callable. Received: {oracle_text}")
-    pythons, missing, unchecked = _backends(backends)
+    pythons, missing, unchecked = _chosen(backends)
     if expected is not None:
         asked = [*chosen, *(["search"] if search else [])]
         cells = [Cell(check, backend, "not checked") for check in asked for backend in (*pythons, *missing)]
@@ -139,31 +140,31 @@ def _choose(checks: Sequence[str] | None) -> tuple[str, ...]:
     return ("runs", *[check for check in CHECKS if check in checks and check != "runs"])
 
 
-def _backends(
+def _chosen(
     given: Sequence[str] | Mapping[str, str | None] | None,
 ) -> tuple[dict[str, str | None], list[str], dict[str, str]]:
     """Return those to run with their interpreters, those asked for but missing, and those not asked for, with why."""
     if given is None:
-        there = [backend for backend in pool.BACKENDS if pool.installed(backend)]
+        there = [backend for backend in _backends.BACKENDS if _backends.installed(backend)]
         if not there:
-            raise CheckError(f"`backends` are not installed: none of {', '.join(pool.BACKENDS)}")
-        away = {b: f"not installed: {pool.how_to_install(b)}" for b in pool.BACKENDS if b not in there}
+            raise CheckError(f"`backends` are not installed: none of {', '.join(_backends.BACKENDS)}")
+        away = {b: f"not installed: {_backends.how_to_install(b)}" for b in _backends.BACKENDS if b not in there}
         return dict.fromkeys(there), [], away
     pythons = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given)
     if not pythons:
         raise CheckError("`backends` must name one at least. Received: none")
     for backend, python in pythons.items():
-        if backend not in (*pool.BACKENDS, *pool.FORWARD_ONLY):
-            known = ", ".join((*pool.BACKENDS, *pool.FORWARD_ONLY))
+        if backend not in (*_backends.BACKENDS, *pool.FORWARD_ONLY):
+            known = ", ".join((*_backends.BACKENDS, *pool.FORWARD_ONLY))
             raise CheckError(f"`backends` must be of {known}. Received: {backend!r}")
         if python is not None and not Path(python).is_file():
             raise CheckError(f"`backends` must give {backend} an interpreter. Received: {python!r}, which is no file")
-    missing = [backend for backend, python in pythons.items() if python is None and not pool.installed(backend)]
+    missing = [backend for backend, python in pythons.items() if python is None and not _backends.installed(backend)]
     return {b: p for b, p in pythons.items() if b not in missing}, missing, {}
 
 
 def _not_installed(backend: str) -> Cell:
-    return Cell("runs", backend, "fail", f"{backend} is not installed: {pool.how_to_install(backend)}")
+    return Cell("runs", backend, "fail", f"{backend} is not installed: {_backends.how_to_install(backend)}")
 
 
 @dataclasses.dataclass
@@ -334,25 +335,16 @@ class _Job:
                 asks.append(_Ask(check, case.name, name, task, {"target": self.target, **arguments}))
 
         # Each backend has its own way of being wrong on the plain case, which others are compared with: it is asked
-        # first, and once for all checks.
-        shared = "value" if {"value", "gradient"} & set(self.checks) else ""
-        for case in cases:
-            if shared and (shared in self.checks or "gradient" in self.checks):
-                asks.append(
-                    _Ask(
-                        "value",
-                        case.name,
-                        "eager",
-                        "run",
-                        {
-                            "target": self.target,
-                            "y": case.y,
-                            "x": case.x,
-                            "reduction": reduction,
-                            "gradient": not forward_only,
-                        },
-                    )
-                )
+        # first, and once for values and gradients, which are all that is compared with values in float64.
+        for case in cases if {"value", "gradient"} & set(self.checks) else []:
+            arguments = {
+                "target": self.target,
+                "y": case.y,
+                "x": case.x,
+                "reduction": reduction,
+                "gradient": not forward_only,
+            }
+            asks.append(_Ask("value", case.name, "eager", "run", arguments))
             if self.function is None and backend == self.reference and case.x.size and not case.large:
                 arguments = {
                     "target": self.target,

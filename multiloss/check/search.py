@@ -41,7 +41,7 @@ def strategy(inputs: str, logits: bool) -> Any:
     try:
         import hypothesis.strategies as st
     except ImportError:
-        raise TargetError("`search` needs hypothesis: pip install 'multiloss[search]'") from None
+        raise TargetError('`search` needs hypothesis: pip install "multiloss[search]"') from None
     if inputs.endswith(".npz"):
         raise TargetError(f"`search` needs a family or a function of a seed as `inputs`. Received: {inputs!r}")
 

@@ -1,7 +1,7 @@
 """One backend, in a process of its own, that does what it is asked: the one file that names a framework's own API.
 
-`MODES` lists the ways in which the backend at hand can run a function. `evaluate` runs one in one of them, and
-`prepare` compiles it for several batches. As a program, `python -m multiloss.check.worker` reads pickled requests
+`MODES` lists the ways in which the backend at hand can run a function, and `prepare` makes it run in one of them. As a
+program, `python -m multiloss.check.worker` reads pickled requests
 `(name, arguments)` from standard input, and writes a pickled reply to each, `("done", result)` or
 `("error", message, traceback)`, to what was standard output; whatever the checked loss prints goes to standard error.
 """
@@ -41,17 +41,12 @@ MODES: list[str] = {
 # --- a function in one mode ------------------------------------------------------------------------------------------
 
 
-def evaluate(mode: str, function: Callable[[Any, Any], Any], y: Any, x: Any, upstream: Any = 1.0) -> tuple[Any, Any]:
-    """Value of `function(y, x)` and gradient of `sum(upstream * value)` with respect to x, in one of `MODES`.
-
-    y and x are NumPy arrays, x of floats. Where the backend computes no gradients, they are None.
-    """
-    _forget()
-    return prepare(mode, function)(y, x, upstream)
-
-
 def prepare(mode: str, function: Callable[[Any, Any], Any]) -> Callable[..., tuple[Any, Any]]:
-    """Return what `evaluate` does as a function of `(y, x, upstream)` that is compiled once for all its batches."""
+    """Return a function of `(y, x, upstream)`, NumPy arrays, which is compiled once for all batches of one shape.
+
+    It gives the value of `function(y, x)`, and the gradient of `sum(upstream * value)` with respect to x, of floats, or
+    None where the backend computes no gradients.
+    """
     step = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}.get(BACKEND, _forward)(mode, function)
 
     def numpy_step(y: Any, x: Any, upstream: Any = 1.0) -> tuple[Any, Any]:
@@ -62,16 +57,27 @@ def prepare(mode: str, function: Callable[[Any, Any], Any]) -> Callable[..., tup
 
 
 _compiled_for = ""
+_targets = 0
 
 
-def _forget(target: str = "") -> None:
-    """Drop what torch has compiled for another target: of too many variants it compiles no more, and says nothing."""
-    global _compiled_for
-    if BACKEND == "torch" and not (target and target == _compiled_for):
+def forget(target: str = "") -> None:
+    """Drop what was compiled for other targets.
+
+    Of too many variants torch compiles no more, and says nothing. JAX keeps them all, operations that targets share
+    among them, so that it starts anew after every eighth.
+    """
+    global _compiled_for, _targets
+    if target and target == _compiled_for:
+        return
+    _compiled_for, _targets = target, _targets + bool(target)
+    if BACKEND == "torch":
         import torch
 
         torch.compiler.reset()
-        _compiled_for = target
+    if BACKEND == "jax" and target and _targets % 8 == 0:
+        import jax
+
+        jax.clear_caches()
 
 
 def _forward(_: str, function: Any) -> Callable[..., tuple[Any, Any]]:
@@ -140,11 +146,13 @@ def _torch(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
     with quiet():
         compiled = function if mode == "eager" else torch.compile(function, backend=mode)
 
+    device = ops.convert_to_tensor(0).device  # where Keras puts what it makes of an array
+
     def step(y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
-        x = torch.as_tensor(x).clone().requires_grad_()
+        x = torch.as_tensor(x, device=device).clone().requires_grad_()
         with quiet():
-            value = compiled(y if mode == "eager" else torch.as_tensor(y), x)
-        weighted = (value * torch.as_tensor(upstream, dtype=value.dtype)).sum()
+            value = compiled(y if mode == "eager" else torch.as_tensor(y, device=device), x)
+        weighted = (value * torch.as_tensor(upstream, dtype=value.dtype, device=value.device)).sum()
         if weighted.requires_grad:
             weighted.backward()
         return value.detach(), x.grad
@@ -223,7 +231,7 @@ def run(
         def raised(y: Any, x: Any) -> Any:
             return ops.cast(function(y, x), "float32")
 
-        _forget(target)
+        forget(target)
         result["value"], result["gradient"] = prepare(mode, raised)(y, x, upstream_of(value.shape))
     return result
 
@@ -235,7 +243,7 @@ def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode
     """
     loss, is_loss = build(target)
     function = _function(loss, "none" if is_loss else None, None, None, None)
-    _forget(target)
+    forget(target)
     step = prepare(mode, lambda y, x: ops.cast(function(y, x), "float32"))
     factors = {}
 
@@ -287,12 +295,19 @@ def _compiled(function: Any) -> Any:
     return function
 
 
+@contextlib.contextmanager
 def _float64() -> Any:
     if BACKEND != "jax":
-        return contextlib.nullcontext()
+        yield
+        return
     import jax
 
-    return jax.enable_x64(True)
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)  # JAX before 0.8 has no `jax.enable_x64`
+    try:
+        yield
+    finally:
+        jax.config.update("jax_enable_x64", before)
 
 
 # --- what a loss is, and what becomes of it --------------------------------------------------------------------------
@@ -310,7 +325,7 @@ def describe(target: str) -> dict[str, Any]:
         "versions": f"{name} {version}, keras {keras.__version__}",
         "from_logits": bool(config.get("from_logits", False)),
         "reduction": config.get("reduction") if is_loss else None,
-        "takes_dtype": is_loss and "dtype" in inspect.signature(type(loss).__init__).parameters,
+        "takes_dtype": is_loss and ("dtype" in inspect.signature(type(loss).__init__).parameters or "dtype" in config),
     }
 
 

@@ -1,8 +1,12 @@
-"""The checker itself: planted faults, each found by its own row and no other; right losses; what it refuses."""
+"""The checker itself: planted faults, each found by its own row and no other; right losses; what it refuses.
 
+Tests take the workers of `conftest.py`. Those that lose a worker, or are about starting one, start their own: of JAX
+where any backend does, which starts first.
+"""
+
+import contextlib
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -19,16 +23,15 @@ from multiloss.check import (
     Workers,
     assert_consistent,
     check_loss,
-    cli,
-    compare,
     inputs,
     targets,
 )
-from multiloss.check.cli import main
+from multiloss.check.pool import Worker
 
 HERE = Path(__file__).parent
 FAULTS = HERE / "faults.py"
-MSE = f"{HERE / 'faults_oracle.py'}:mse"
+FAULTS_ORACLE = HERE / "faults_oracle.py"
+MSE = f"{FAULTS_ORACLE}:mse"
 ALL = {"tensorflow", "jax", "torch"}
 # Which row fails for each fault, and on which backends.
 PLANTED = {
@@ -42,28 +45,49 @@ PLANTED = {
     "LostParameter": ("config", ALL),
     "Retracing": ("retracing", {"jax", "torch"}),
     "CrashOnJax": ("runs", {"jax"}),
-    "HangOnTorch": ("runs", {"torch"}),
+    "HangOnJax": ("runs", {"jax"}),
     "Distance": ("labels above 2^24", ALL),
 }
 
 
-@pytest.fixture(scope="module")
-def workers():
-    with Workers() as kept:
-        yield kept
+class Lost(Workers):
+    """The shared workers, but for JAX, whose worker is to be lost: an own one, with so many seconds for an answer."""
+
+    def __init__(self, shared, seconds):
+        super().__init__()
+        self.shared, self.seconds = shared, seconds
+
+    def get(self, backend, python, timeout):
+        if backend != "jax":
+            return self.shared.get(backend, python, timeout)
+        return super().get(backend, python, self.seconds)
 
 
 def failures(report):
     return {(cell.check, cell.backend) for cell in report.failures}
 
 
-@pytest.mark.parametrize("name", PLANTED)
-def test_each_fault_is_found_in_its_own_row(name):
+# In the default tier some are looked for on fewer backends, or not as a whole: see the tests of workers below.
+FEWER = {"Distance": ["jax"], "HangOnJax": None}
+LOOKED_FOR = [
+    *[pytest.param(name, None, id=name) for name in PLANTED if name not in FEWER],
+    *[pytest.param(name, backends, id=f"{name}-{'-'.join(backends)}") for name, backends in FEWER.items() if backends],
+    *[pytest.param(name, None, id=name, marks=pytest.mark.full) for name in FEWER],
+]
+
+
+@pytest.mark.parametrize(("name", "asked"), LOOKED_FOR)
+def test_each_fault_is_found_in_its_own_row(name, asked, workers):
     check, backends = PLANTED[name]
+    backends = backends & set(asked or ALL)
     oracle, family = ("distance", "labels-embeddings") if name == "Distance" else ("mse", "regression")
-    # A worker that hangs is waited for three times.
-    timeout = 15 if name == "HangOnTorch" else 60
-    report = check_loss(f"{FAULTS}:{name}", f"{HERE / 'faults_oracle.py'}:{oracle}", inputs=family, timeout=timeout)
+    with contextlib.ExitStack() as stack:
+        if check == "runs":
+            # What hangs is waited for three times. All else that this worker does, it does at once.
+            workers = stack.enter_context(Lost(workers, 5 if name == "HangOnJax" else 60))
+        report = check_loss(
+            f"{FAULTS}:{name}", f"{FAULTS_ORACLE}:{oracle}", inputs=family, backends=asked, workers=workers
+        )
     assert failures(report) == {(check, backend) for backend in backends}, report.text()
     for cell in report.failures:
         assert cell.reproduce
@@ -82,28 +106,27 @@ def test_a_right_loss_holds_with_many_seeds(seed, workers):
     assert {cell.status for cell in report.cells} <= {"pass", "not applicable"}
 
 
-def test_a_right_loss_holds():
-    report = check_loss(f"{FAULTS}:Right(factor=2.0)", inputs="regression")
+def test_a_right_loss_holds_without_an_oracle(workers):
+    report = check_loss(f"{FAULTS}:Right(factor=2.0)", inputs="regression", workers=workers)
     assert report.ok, report.text()
     assert report.exit_code == 0
+    assert {cell.backend for cell in report.cells} == ALL
 
 
-# --- what is refused, with exit code 2 -------------------------------------------------------------------------------
+@pytest.mark.full
+def test_a_right_loss_holds_in_processes_of_its_own():
+    report = check_loss(f"{FAULTS}:Right(factor=2.0)", inputs="regression")
+    assert report.ok, report.text()
+    assert {cell.backend for cell in report.cells} == ALL
+
+
+# --- what is refused, with exit code 2, once a worker answered; before that: tests/plain/test_command.py --------------
 
 REFUSED = {
     "no colon": (["nothing"], "a target must be `module:attribute` or `path.py:attribute`. Received: 'nothing'"),
     "no module": (["no_such:loss"], "'no_such' does not import: ModuleNotFoundError: No module named 'no_such'"),
     "no file": (["no_such.py:loss"], "no such file: no_such.py"),
     "no expression": (["json:("], "`(` of 'json:(' is no Python expression"),
-    "unknown backend": (["json:loads", "--backends", "mxnet"], "`backends` must be of tensorflow, jax, torch, numpy"),
-    "no python": (
-        ["json:loads", "--backend", "jax=/no/python"],
-        "`backends` must give jax an interpreter. Received: '/",
-    ),
-    "no equals sign": (["json:loads", "--backend", "jax"], "`--backend` must be NAME=PYTHON. Received: 'jax'"),
-    "unknown check": (["json:loads", "--only", "speed"], "`checks` must be of runs, value, gradient"),
-    "no file of known": (["json:loads", "--known", "no_such.txt"], "No such file or directory: 'no_such.txt'"),
-    "oracle missing": (["json:loads", "--oracle", "json:nothing"], "'json:nothing' could not be made: NameError"),
     "no attribute": (["keras.losses:Nothing", "--backends", "torch"], "'keras.losses:Nothing' could not be made"),
     "not callable": (
         ["keras:__version__", "--backends", "torch"],
@@ -127,43 +150,14 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_checked_is_refused_in_one_line(name, capsys):
+def test_what_cannot_be_checked_is_refused_in_one_line(name, command, capsys):
     arguments, message = REFUSED[name]
-    assert main(["check", *arguments]) == 2
+    assert command(["check", *arguments]) == 2
     out, err = capsys.readouterr()
     assert not out
     assert message in err
     assert err.startswith("multiloss check: ")
     assert err.count("\n") == 1
-
-
-@pytest.mark.parametrize("kind", ["empty", "truncated", "corrupt", "npy"])
-def test_files_that_are_no_npz_are_refused(kind, tmp_path):
-    path = tmp_path / "batch.npz"
-    np.savez_compressed(path, y_true=np.ones((9, 9)), y_pred=np.ones((9, 9)))
-    whole = path.read_bytes()
-    middle = len(whole) // 4
-    bad = {"empty": b"", "truncated": whole[:-30], "corrupt": whole[:middle] + b"\xff" * 9 + whole[middle + 9 :]}
-    np.save(tmp_path / "batch.npy", np.ones(3))
-    path.write_bytes(bad[kind] if kind in bad else (tmp_path / "batch.npy").read_bytes())
-    with pytest.raises(TargetError, match=r"batch\.npz is no readable \.npz file: \w+: "):
-        inputs.load(str(path), 0)
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ("def f(seed): raise KeyError('x')", "must take a seed and return cases. With 0 it raises KeyError: 'x'"),
-        ("def f(): return {}", "With 0 it raises TypeError: f() takes 0 positional arguments but 1 was given"),
-        ("def f(seed): return {'a': ([[1], [1, 2]], [1.0])}", "case 'a' of {} must be of arrays: setting an array"),
-        ("import sys; sys.exit(0)", "does not import: SystemExit: 0"),
-    ],
-)
-def test_functions_of_inputs_that_fail_are_refused(body, message, tmp_path):
-    path = tmp_path / "made.py"
-    path.write_text(body)
-    with pytest.raises(TargetError, match=re.escape(message.format(f"{path}:f"))):
-        inputs.load(f"{path}:f", 0)
 
 
 @pytest.mark.parametrize(
@@ -182,59 +176,37 @@ def test_oracles_that_give_no_numbers_are_refused(body, message, tmp_path, worke
         check_loss("keras.losses:mean_squared_error", f"{tmp_path}/o.py:f", backends=["torch"], workers=workers)
 
 
-def test_an_oracle_file_that_exits_is_refused(tmp_path, capsys):
-    (tmp_path / "o.py").write_text("import sys; sys.exit(0)")
-    assert main(["check", "keras.losses:mean_squared_error", "--oracle", f"{tmp_path}/o.py:f"]) == 2
-    assert "does not import: SystemExit: 0" in capsys.readouterr().err
-
-
-def test_what_cannot_be_written_or_known_is_refused_before_the_check(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("multiloss.check.pool.gather", None)  # no worker is asked
-    arguments = ["check", "keras.losses:Huber", "--backends", "torch", "--only", "value"]
-    (tmp_path / "known.txt").write_text("config\n")
-    for more, message in (
-        (["--json", str(tmp_path / "none" / "x")], "`--json` must be a file in a folder that exists. Received: '"),
-        (["--html", str(tmp_path)], "`--html` must be a file in a folder that exists. Received: '"),
-        (["--known", str(tmp_path / "known.txt")], "a check of: runs, value. Received: 'config'"),
-    ):
-        assert main([*arguments, *more]) == 2
-        assert message in capsys.readouterr().err
-
-
-def test_debug_shows_the_traceback(capsys):
-    assert main(["check", "no_such:loss", "--debug"]) == 2
-    assert "Traceback (most recent call last)" in capsys.readouterr().err
-
-
-def test_debug_shows_the_traceback_of_the_worker(tmp_path, capsys):
+def test_debug_shows_the_traceback_of_the_worker(tmp_path, command, capsys):
     (tmp_path / "deep.py").write_text(
         "class Deep:\n    def __init__(self): self.fail()\n    def fail(self): raise RuntimeError('deep\\n  inside')"
     )
     target = f"{tmp_path}/deep.py:Deep"
-    assert main(["check", target, "--backends", "torch", "--debug"]) == 2
+    assert command(["check", target, "--backends", "torch", "--debug"]) == 2
     error = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in error
     assert "in fail" in error
     assert error.endswith(f"multiloss check: {target} could not be made: RuntimeError: deep inside\n")
 
 
-def test_a_missing_backend_that_was_asked_for_fails(monkeypatch):
-    monkeypatch.setattr("multiloss.check.pool.installed", lambda backend: backend == "torch")
-    report = check_loss("keras.losses:MeanSquaredError", backends=["torch", "jax"], checks=["value"])
+def test_a_missing_backend_that_was_asked_for_fails(monkeypatch, workers):
+    monkeypatch.setattr("multiloss._backends.installed", lambda backend: backend == "torch")
+    report = check_loss("keras.losses:MeanSquaredError", backends=["torch", "jax"], checks=["value"], workers=workers)
     assert failures(report) == {("runs", "jax")}
-    assert "pip install 'multiloss[jax]'" in report.text()
-    unasked = check_loss("keras.losses:MeanSquaredError", checks=["value"])
+    assert 'pip install "multiloss[jax]"' in report.text()
+    unasked = check_loss("keras.losses:MeanSquaredError", checks=["value"], workers=workers)
     assert unasked.ok
     assert set(unasked.unchecked) == {"tensorflow", "jax"}
 
 
-def test_a_backend_without_gradients_is_a_column_of_values():
-    report = check_loss(f"{FAULTS}:Right", backends=["torch", "numpy"], checks=["value", "gradient", "mask"])
+def test_a_backend_without_gradients_is_a_column_of_values(workers):
+    arguments = {"backends": ["torch", "numpy"], "checks": ["value", "gradient", "mask"], "workers": workers}
+    report = check_loss(f"{FAULTS}:Right", **arguments)
     assert report.ok, report.text()
     found = {(cell.check, cell.backend): cell.status for cell in report.cells}
     assert found["value", "numpy"] == "pass"
     assert found["gradient", "numpy"] == found["mask", "numpy"] == "not applicable"
     assert found["gradient", "torch"] == "pass"
-    wrong = check_loss(f"{FAULTS}:WrongValue", f"{HERE / 'faults_oracle.py'}:mse", backends=["numpy"], checks=["value"])
+    wrong = check_loss(f"{FAULTS}:WrongValue", MSE, backends=["numpy"], checks=["value"], workers=workers)
     assert failures(wrong) == {("value", "numpy")}
 
 
@@ -243,17 +215,10 @@ def test_a_backend_of_another_interpreter(tmp_path):
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
-    report = check_loss("keras.losses:MeanSquaredError", backends={"torch": str(python)}, checks=["value"])
-    assert report.ok, report.text()
+    report = check_loss("keras.losses:MeanSquaredError", backends={"jax": str(python)}, checks=["config"])
+    assert failures(report) == {("config", "jax")}, report.text()  # Keras leaves the dtype out
     assert (tmp_path / "used").exists()
-    failing = check_loss("keras.losses:MeanSquaredError", backends={"torch": str(python)}, checks=["config"])
-    assert f"--backends torch --backend torch={python} --only config" in failing.failures[0].reproduce
-
-
-def test_a_backend_of_another_interpreter_joins_those_installed(monkeypatch):
-    monkeypatch.setattr("multiloss.check.cli.installed", lambda backend: backend != "jax")
-    assert cli._backends(None, ["jax=/p"]) == {"tensorflow": None, "torch": None, "jax": "/p"}
-    assert cli._backends("torch, jax", []) == {"torch": None, "jax": None}
+    assert f"--backends jax --backend jax={python} --only config" in report.failures[0].reproduce
 
 
 def test_a_worker_that_could_not_start_is_started_again(tmp_path):
@@ -266,31 +231,40 @@ def test_a_worker_that_could_not_start_is_started_again(tmp_path):
     python.chmod(0o755)
     with Workers() as workers:
         for _ in range(2):
-            report = check_loss(
-                "keras.losses:Huber", backends={"torch": str(python)}, checks=["value"], workers=workers
-            )
+            report = check_loss(f"{FAULTS}:Right", backends={"jax": str(python)}, checks=["config"], workers=workers)
             (cell,) = report.failures
             assert cell.detail == (
                 "the process ended with exit code 1: ModuleNotFoundError: No module named 'keras'. "
-                f"Install it: {python} -m pip install 'multiloss[torch]'"
+                f'Install it: {python} -m pip install "multiloss[jax]"'
             )
         (tmp_path / "ready").touch()
-        report = check_loss("keras.losses:Huber", backends={"torch": str(python)}, checks=["value"], workers=workers)
+        report = check_loss(f"{FAULTS}:Right", backends={"jax": str(python)}, checks=["config"], workers=workers)
     assert report.ok, report.text()
+
+
+def test_a_worker_that_hangs_is_ended():
+    with contextlib.closing(Worker("jax")) as worker:
+        assert worker.ask("describe", target=f"{FAULTS}:HangOnJax").status == "done"
+        worker.timeout = 2
+        batch = np.ones((6, 3), np.float32)
+        reply = worker.ask("run", target=f"{FAULTS}:HangOnJax", y=batch, x=batch)
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker.process_id, 0)
+    assert (reply.status, reply.message) == ("lost", "no answer within 2 s: it was ended (--timeout gives it more)")
 
 
 def test_a_worker_that_hangs_ends_with_its_parent():
     program = (
         "import sys, threading, time, numpy as np; from multiloss.check.pool import Worker\n"
         "if __name__ == '__main__':\n"
-        "    worker = Worker('torch')\n"
+        "    worker = Worker('jax')\n"
         "    assert worker.ask('describe', target=sys.argv[1]).status == 'done'\n"
         "    batch = np.ones((6, 3), np.float32)\n"
         "    ask = lambda: worker.ask('run', target=sys.argv[1], y=batch, x=batch)\n"
         "    threading.Thread(target=ask).start()\n"
         "    print(worker.process_id, flush=True)\n"
     )
-    command = [sys.executable, "-c", program, f"{FAULTS}:HangOnTorch"]
+    command = [sys.executable, "-c", program, f"{FAULTS}:HangOnJax"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
         worker = parent.stdout.readline().strip()
         time.sleep(1)  # it hangs by now
@@ -352,85 +326,25 @@ def test_rows_that_cannot_apply_to_small_batches_say_why(tmp_path, workers):
     assert one_axis["save"].detail == one_axis["fit"].detail == "`y_pred` [B] has no last axis for a layer to make"
 
 
-def test_workers_are_kept_from_one_check_to_the_next():
-    with Workers() as workers:
-        seen = set()
-        for name in ("MeanSquaredError", "MeanAbsoluteError"):
-            check_loss(f"keras.losses:{name}", backends=["torch"], checks=["value"], workers=workers)
-            seen.add(workers.get("torch", None, 60.0).process_id)
+def test_workers_are_kept_from_one_check_to_the_next(workers):
+    seen = set()
+    for name in ("MeanSquaredError", "MeanAbsoluteError"):
+        check_loss(f"keras.losses:{name}", backends=["torch"], checks=["value"], workers=workers)
+        seen.add(workers.get("torch", None, 60.0).process_id)
     assert len(seen) == 1
 
 
-# --- inputs, targets, comparisons ------------------------------------------------------------------------------------
+# --- inputs and targets ---------------------------------------------------------------------------------------------
 
 
-def test_inputs_of_a_file_and_of_a_function(tmp_path):
-    rng = np.random.default_rng(0)
-    y, x = rng.normal(size=(2, 4, 2)).astype(np.float32)
-    np.savez(tmp_path / "one.npz", y_true=y, y_pred=x)
-    np.savez(tmp_path / "two.npz", a_y_true=y, a_y_pred=x, b_y_true=y, b_y_pred=x)
-    assert [case.name for case in inputs.load(str(tmp_path / "one.npz"), 0)] == ["batch"]
-    assert [case.name for case in inputs.load(str(tmp_path / "two.npz"), 0)] == ["a", "b"]
+def test_inputs_of_a_function(tmp_path, workers):
     (tmp_path / "made.py").write_text(
         "def make(seed):\n    import numpy as np\n    return {'x': (np.ones(3), np.ones(3))}"
     )
-    report = check_loss(
-        "keras.losses:mean_squared_error", inputs=f"{tmp_path / 'made.py'}:make", backends=["torch"], checks=["value"]
-    )
+    arguments = {"inputs": f"{tmp_path / 'made.py'}:make", "backends": ["torch"], "checks": ["value"]}
+    report = check_loss("keras.losses:mean_squared_error", workers=workers, **arguments)
     assert report.ok
-    np.savez(tmp_path / "scalar.npz", y_true=np.float32(1), y_pred=np.float32(1))
-    with pytest.raises(TargetError, match=r"must have floats `y_pred`, and as many rows .* float32 \(\) and float32"):
-        inputs.load(str(tmp_path / "scalar.npz"), 0)
-    np.savez(tmp_path / "half.npz", y_true=y)
-    with pytest.raises(TargetError, match=r"case .batch. of .* must be a pair"):
-        inputs.load(str(tmp_path / "half.npz"), 0)
-    np.savez(tmp_path / "ints.npz", y_true=y, y_pred=y.astype(int))
-    with pytest.raises(TargetError, match="must have floats `y_pred`, and as many rows of numbers `y_true`"):
-        inputs.load(str(tmp_path / "ints.npz"), 0)
-
-
-def test_families_are_hard_and_repeatable():
-    for family in inputs.FAMILIES:
-        for logits in (False, True):
-            cases = inputs.family(family, 3, logits)
-            assert {len(case.x) for case in cases} >= {0, 1, 2}
-            assert any(case.large for case in cases)
-            assert [case.name for case in cases if case.plain] == ["random"]
-            for case, again in zip(cases, inputs.family(family, 3, logits), strict=True):
-                np.testing.assert_array_equal(case.x, again.x)
-                np.testing.assert_array_equal(case.y, again.y)
-                assert case.x.dtype == np.float32
-                assert len(case.x) == len(case.y)
-    assert (inputs.family("masks", 3)[0].x != inputs.family("masks", 4)[0].x).any()
-
-
-@pytest.mark.parametrize(
-    ("target", "family"),
-    [
-        ("keras.losses:Dice", "masks"),
-        ("keras.losses:BinaryFocalCrossentropy", "masks"),
-        ("keras.losses:CategoricalFocalCrossentropy", "one-hot"),
-        ("keras.losses:SparseCategoricalCrossentropy", "integer-labels"),
-        ("keras.losses:MeanSquaredError", "regression"),
-        ("multiloss:PairwiseUserLoss(margin=1.0)", "labels-embeddings"),
-        ("multiloss:dice_loss(smooth=1)", "masks"),
-    ],
-)
-def test_families_are_guessed_from_names(target, family):
-    assert inputs.guess(target) == family
-
-
-def test_targets_are_modules_files_calls_and_objects(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text("def loss(y, x, *, factor): return factor\ndef make(factor): return lambda y, x: factor\n")
-    assert targets.resolve(f"{path}:make(3)")(0, 0) == 3
-    assert targets.resolve(f"{path}:loss(factor=4)")(0, 0) == 4
-    assert targets.resolve("multiloss.oracles:dice") is targets.resolve(
-        targets.text_of(targets.resolve("multiloss.oracles:dice"))
-    )
-    assert targets.text_of(failures).endswith("test_check.py:failures")
-    with pytest.raises(TargetError, match="another process has to import it"):
-        targets.text_of(lambda y, x: x)
+    assert report.inputs == arguments["inputs"]
 
 
 def fault(text):
@@ -456,29 +370,13 @@ def test_an_instance_that_its_config_does_not_describe_is_refused():
     assert targets.text_of(fault("LostParameter()"))  # at its default, nothing is lost
 
 
-def test_half_precision_is_rounded_to_nearest_even():
-    x = np.array([1 + 2.0**-8, 1 + 3 * 2.0**-8, -1.0, 3e38, 1e5], np.float32)
-    np.testing.assert_array_equal(compare.halved(x[:3], "bfloat16"), np.float32([1, 1 + 2.0**-6, -1]))
-    assert np.isinf(compare.halved(x[4:], "float16")).all()
-
-
-def test_kinks_allow_any_slope_between_the_sides():
-    x = np.zeros((1, 1), np.float32)
-    points, steps = compare.points(x)
-    slopes = compare.slopes(np.abs(points).sum(axis=(1, 2)), steps, x.shape)
-    assert (slopes.lower, slopes.upper) == (-1, 1)
-    assert compare.gradient_difference(np.array([[0.5]]), [slopes], 1e-4).ratio == 0
-    assert compare.gradient_difference(np.array([[1.1]]), [slopes], 1e-4).ratio > 100
-    assert compare.gradient_difference(np.array([[np.nan]]), [slopes], 1e-4).ratio == np.inf
-
-
 # --- command and plugin ----------------------------------------------------------------------------------------------
 
 
-def test_the_command_writes_what_it_shows(tmp_path, capsys):
+def test_the_command_writes_what_it_shows(tmp_path, command, capsys):
     files = [str(tmp_path / name) for name in ("report.json", "report.html")]
     arguments = ["check", "keras.losses:MeanSquaredError", "--backends", "torch", "--only", "value", "--only", "config"]
-    assert main([*arguments, "--json", files[0], "--html", files[1]]) == 1
+    assert command([*arguments, "--json", files[0], "--html", files[1]]) == 1
     table = capsys.readouterr().out
     assert "FAIL config, torch\n  `get_config` leaves out dtype" in table
     told = json.loads(Path(files[0]).read_text())
@@ -486,25 +384,32 @@ def test_the_command_writes_what_it_shows(tmp_path, capsys):
     assert "config" in Path(files[1]).read_text()
     known = tmp_path / "known.txt"
     known.write_text("config  # Keras leaves the dtype out\n")
-    assert main([*arguments, "--known", str(known)]) == 0
+    assert command([*arguments, "--known", str(known)]) == 0
     known.write_text("config\nvalue\n")
-    assert main([*arguments, "--known", str(known)]) == 1
+    assert command([*arguments, "--known", str(known)]) == 1
     assert "PASSES!" in capsys.readouterr().out
+
+
+def test_the_command_in_processes_of_its_own():
+    line = [sys.executable, "-m", "multiloss", "check", f"{FAULTS}:LostParameter", "--backends", "jax"]
+    done = subprocess.run([*line, "--only", "config"], capture_output=True, text=True, check=False)
+    assert "FAIL config, jax\n  `get_config` leaves out factor" in done.stdout, done.stderr
+    assert done.returncode == 1
 
 
 def test_assert_consistent_in_a_suite_of_a_user(tmp_path):
     (tmp_path / "test_mine.py").write_text(
         "from multiloss.check import assert_consistent\n"
-        "def test_good(): assert_consistent('keras.losses:mean_squared_error', checks=['value'])\n"
+        "def test_good(): assert_consistent('keras.losses:mean_squared_error', checks=['determinism'])\n"
         "def test_bad(): assert_consistent('keras.losses:MeanSquaredError', checks=['config'])\n"
     )
     plugin = [] if "multiloss" in _entry_points() else ["-p", "multiloss.check.plugin"]
-    command = [sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", "--multiloss-backends", "torch"]
+    command = [sys.executable, "-m", "pytest", *plugin, "-p", "no:cacheprovider", "--multiloss-backends", "jax"]
     done = subprocess.run([*command, "test_mine.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
     assert "`get_config` leaves out dtype" in done.stdout
     assert "- AssertionError: keras" in done.stdout.splitlines()[-2]  # as far as the terminal is wide
-    assert "jax" not in done.stdout
+    assert "torch" not in done.stdout
 
 
 def _entry_points():
@@ -522,8 +427,8 @@ def test_importing_the_plugin_imports_no_framework():
     assert done.stdout.strip() == "[]"
 
 
-def test_assert_consistent_raises_with_the_report():
+def test_assert_consistent_raises_with_the_report(workers):
     with pytest.raises(AssertionError, match="leaves out dtype"):
-        assert_consistent("keras.losses:MeanSquaredError", backends=["torch"], checks=["config"])
+        assert_consistent("keras.losses:MeanSquaredError", backends=["torch"], checks=["config"], workers=workers)
     with pytest.raises(CheckError, match="`checks` must be of"):
         assert_consistent("keras.losses:MeanSquaredError", checks=["speed"])

@@ -8,7 +8,7 @@ import pytest
 
 import multiloss
 from multiloss import oracles
-from multiloss.check import assert_consistent
+from multiloss.check import CHECKS, assert_consistent
 
 OWN = Path(__file__).with_name("own.py")
 # Loss -> the function whose oracle it is held to
@@ -31,6 +31,8 @@ LOSSES = {
     "DiceCrossEntropyLoss": "dice_cross_entropy",
     "DiceFocalLoss": "dice_focal",
 }
+# To compile is what takes long, up to a minute a loss: the default tier does it to the factory's loss alone.
+COMPILING = ("compiled", "unknown batch size", "mask", "save", "fit", "retracing")
 # Two machines' worth of work on two cores: compiling takes some losses half a minute each.
 TIMEOUT = 300
 
@@ -49,29 +51,50 @@ def test_every_loss_is_in_the_table():
     assert functions == {*LOSSES.values(), "dice_coef", "dice_loss"}
 
 
+@pytest.mark.parametrize("loss", ["PairwiseUserLoss", "DiceLoss"])
+def test_a_loss_of_each_room_holds_without_compiling(loss, workers):
+    checks = [check for check in CHECKS if check not in COMPILING]
+    target, oracle = f"multiloss:{loss}", f"multiloss.oracles:{LOSSES[loss]}"
+    inputs = inputs_of(LOSSES[loss])
+    report = assert_consistent(target, oracle, inputs=inputs, checks=checks, timeout=TIMEOUT, workers=workers)
+    assert len(report.cells) == 3 * len(checks)
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("loss", LOSSES)
-def test_every_loss_holds(loss):
+def test_every_loss_holds(loss, workers):
     name = LOSSES[loss]
-    assert_consistent(f"multiloss:{loss}", f"multiloss.oracles:{name}", inputs=inputs_of(name), timeout=TIMEOUT)
+    assert_consistent(
+        f"multiloss:{loss}", f"multiloss.oracles:{name}", inputs=inputs_of(name), timeout=TIMEOUT, workers=workers
+    )
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("name", LOSSES.values())
-def test_every_function_holds(name):
+def test_every_function_holds(name, workers):
     target, oracle = f"multiloss:{name}", f"multiloss.oracles:{name}"
-    assert_consistent(target, oracle, inputs=inputs_of(name), checks=["value", "gradient"], timeout=TIMEOUT)
+    assert_consistent(
+        target, oracle, inputs=inputs_of(name), checks=["value", "gradient"], timeout=TIMEOUT, workers=workers
+    )
 
 
-def test_sums_of_losses_hold():
+@pytest.mark.full
+def test_sums_of_losses_hold(workers):
     target = "multiloss:CombinedLoss([DiceLoss(), FocalLoss()], [1.0, 0.5])"
-    assert_consistent(target, f"{OWN}:combined", inputs="masks", timeout=TIMEOUT)
+    assert_consistent(target, f"{OWN}:combined", inputs="masks", timeout=TIMEOUT, workers=workers)
 
 
-def test_the_factory_holds():
-    assert_consistent("multiloss:dice_loss(smooth=1.0)", f"{OWN}:dice_loss", inputs="masks", timeout=TIMEOUT)
+def test_the_factory_holds(workers):
+    assert_consistent(
+        "multiloss:dice_loss(smooth=1.0)", f"{OWN}:dice_loss", inputs="masks", timeout=TIMEOUT, workers=workers
+    )
 
 
-def test_with_a_threshold_only_the_gradient_is_another():
+@pytest.mark.full
+def test_with_a_threshold_only_the_gradient_is_another(workers):
     """A straight-through gradient is not that of the values, on purpose: known to fail, and strictly so."""
     target, known = "multiloss:dice_loss(smooth=1.0, thresh=0.5)", OWN.with_name("known_straight_through.txt")
-    report = assert_consistent(target, f"{OWN}:hard_dice_loss", inputs="masks", known=known, timeout=TIMEOUT)
+    report = assert_consistent(
+        target, f"{OWN}:hard_dice_loss", inputs="masks", known=known, timeout=TIMEOUT, workers=workers
+    )
     assert {cell.check for cell in report.cells if cell.status == "known"} == {"gradient"}

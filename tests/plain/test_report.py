@@ -370,8 +370,9 @@ def test_known_failures_make_it_ok_and_can_be_marked_twice(tmp_path):
     listed = known(tmp_path, "gradient\n")
     marked = REPORT.with_known(listed)
     assert marked.ok
-    assert marked.cells[3] == replace(NAN_JAX, status="known")
-    assert marked.with_known(listed) == marked
+    # By their text: an error of NaN equals no other, itself included from Python 3.13 on.
+    assert repr(marked.cells[3]) == repr(replace(NAN_JAX, status="known"))
+    assert repr(marked.with_known(listed)) == repr(marked)
 
 
 def test_known_names_a_backend_of_ones_own(tmp_path):
