@@ -6,8 +6,8 @@ from typing import Any, final
 import keras
 
 from multiloss import checks
+from multiloss._base import Loss
 from multiloss.checks import Tensor
-from multiloss.losses import Loss
 from multiloss.overlap.base import OverlapLoss
 from multiloss.overlap.dice_losses import dice
 from multiloss.overlap.pixel_losses import WITHOUT as WITHOUT_IN_PIXELS

@@ -5,8 +5,8 @@ from typing import Any, final
 import keras
 
 from multiloss import checks
+from multiloss._base import Loss
 from multiloss.checks import Tensor
-from multiloss.losses import Loss
 from multiloss.overlap import engine
 from multiloss.overlap.base import OverlapLoss
 from multiloss.overlap.options import OverlapOptions

@@ -252,9 +252,14 @@ def add_up(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
         multiplied = [_multiply(product) for product in products]
         return [ops.sum(x, axis=axes) if axes else x for x in multiplied]
 
-    n = next((n for n in range(_BLOCKS, _BLOCKS // 2, -1) if size % n == 0), _BLOCKS) if known else _BLOCKS
+    n = (_divisor(size) or _BLOCKS) if known else _BLOCKS
     rows, rest = size // n, size % n
+    blocks: tuple[Any, ...]
     blocks, axis = ((batch, n, rows), 2) if classes == 1 else ((batch, rows, n * classes), 1)
+    # Rows of many pixels are too long as well, since some processors add them one by one.
+    m = _divisor(rows) or 1 if known and rows >= 2 * _BLOCKS else 1
+    if m > 1:
+        blocks = (batch, n, m, rows // m) if classes == 1 else (batch, m, rows // m, n * classes)
     heads = {id(x): x for product in products for x in product}
     tails = {}
     if not known or rest:
@@ -265,12 +270,19 @@ def add_up(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
 
     sums = []
     for product in products:
-        x = ops.sum(_multiply([heads[id(factor)] for factor in product]), axis=axis)
-        x = ops.reshape(x, (batch, n, classes))
+        x = _multiply([heads[id(factor)] for factor in product])
+        if m > 1:
+            x = ops.sum(x, axis=3 if classes == 1 else 2)
+            x = x + 0 * ops.stop_gradient(x[:, :1])  # as below
+        x = ops.reshape(ops.sum(x, axis=axis), (batch, n, classes))
         # A term of 0 that XLA does not see through: it would make one long sum of the two.
         x = ops.sum(x + 0 * ops.stop_gradient(x[:, :1]), axis=1)
         sums.append(x + ops.sum(_multiply([tails[id(factor)] for factor in product]), axis=1) if tails else x)
     return sums
+
+
+def _divisor(size: int) -> int | None:
+    return next((n for n in range(_BLOCKS, _BLOCKS // 2, -1) if size % n == 0), None)
 
 
 def _multiply(factors: Sequence[Tensor]) -> Tensor:

@@ -57,7 +57,8 @@ def generalized_dice(
 
     size = c.tp + c.fn
     size = ops.where(c.absent, ops.full_like(size, float("inf")), size)
-    least = ops.min(size, axis=1, keepdims=True, initial=float("inf"))
+    # Not `initial=`, for a batch of 0: on torch, Keras puts that on the CPU, wherever the rest is.
+    least = size if 0 in size.shape else ops.min(size, axis=1, keepdims=True)
     relative = ops.where(c.absent, ops.ones_like(size), least / ops.where(c.absent, ops.ones_like(size), size))
     weights = {"square": ops.square(relative), "simple": relative, "uniform": ops.ones_like(size)}[weighting]
     weights = ops.stop_gradient(weights) * engine.class_weights(m, chosen)

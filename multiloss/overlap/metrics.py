@@ -6,14 +6,15 @@ from typing import Any, final
 import keras
 from keras import ops
 
+from multiloss._base import keras_mask
 from multiloss.checks import Tensor
-from multiloss.losses import keras_mask
 from multiloss.overlap import engine
 from multiloss.overlap.options import NAMES, OverlapOptions
 
 __all__ = ["DiceCoefficient", "JaccardIndex"]
 
 _WITHOUT = ("over", "smooth", "squared", "empty", "label_smoothing")
+_NAMES = tuple(name for name in NAMES if name not in _WITHOUT)
 _AVERAGES = ("macro", None)
 
 
@@ -28,8 +29,10 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
         if average not in _AVERAGES:
             raise ValueError(f"`average` must be 'macro' or None. Received: {average!r}")
         given = {**options, "thresh": thresh}
-        self.options = OverlapOptions.of(type(self).__name__, given, _WITHOUT)
+        self._options = OverlapOptions.of(type(self).__name__, given, _WITHOUT)
         self.average = average
+        for option in _NAMES:
+            setattr(self, option, getattr(self._options, option))
         self._counts: Any = None
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
@@ -37,7 +40,7 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
 
         So does the mask that Keras attached to predictions.
         """
-        whole = dataclasses.replace(self.options, over="batch")
+        whole = dataclasses.replace(self._options, over="batch")
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
         weights = {name: weight for name, weight in given.items() if weight is not None}
         m = engine.masks(y_true, y_pred, weights, whole)
@@ -52,8 +55,8 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
             self._counts = self.add_variable(shape, initializer="zeros", dtype="float32", name="counts")
             self._lost = self.add_variable(shape, initializer="zeros", dtype="float32", name="lost")
         # Compensated (Kahan): from 2^24 pixels on, float32 would lose single ones.
-        before = ops.convert_to_tensor(self._counts)
-        counts = counts - ops.convert_to_tensor(self._lost)
+        before = _value(self._counts)
+        counts = counts - _value(self._lost)
         total = before + counts
         self._lost.assign((total - before) - counts)
         self._counts.assign(total)
@@ -62,24 +65,29 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
         """Return the index of everything added: a scalar, or `[C]` for `average=None`."""
         if self._counts is None:
             return ops.zeros((), dtype=self.dtype)
-        tp, fp, fn = ops.unstack(ops.convert_to_tensor(self._counts) - ops.convert_to_tensor(self._lost))
+        tp, fp, fn = ops.unstack(_value(self._counts) - _value(self._lost))
         wrong = self._wrong * (fp + fn)
         seen = ops.logical_not(tp + wrong <= 0)  # nor is NaN
         index = engine.ratio(tp, tp + wrong, nothing=1.0)
         if self.average is None:
             return ops.cast(ops.where(seen, index, ops.full_like(index, float("nan"))), self.dtype)
         weights = ops.cast(seen, index.dtype)
-        if self.options.class_weight is not None:
-            indices = engine.counted(len(self.options.class_weight), self.options)
-            chosen = [self.options.class_weight[c] for c in indices]
+        if self._options.class_weight is not None:
+            indices = engine.counted(len(self._options.class_weight), self._options)
+            chosen = [self._options.class_weight[c] for c in indices]
             weights = weights * ops.convert_to_tensor(chosen, dtype=weights.dtype)
         return ops.cast(engine.ratio(ops.sum(weights * index), ops.sum(weights), nothing=1.0), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        names = [name for name in NAMES if name not in _WITHOUT]
-        options = {option: getattr(self.options, option) for option in names}
+        options = {option: getattr(self._options, option) for option in _NAMES}
         return {**super().get_config(), "average": self.average, **options}
+
+
+def _value(variable: Any) -> Tensor:
+    # Twice: Keras before 3.12, on torch, leaves a variable's value on the device that it last tried to trace on, which
+    # only the second moves.
+    return ops.convert_to_tensor(ops.convert_to_tensor(variable))
 
 
 @final

@@ -11,6 +11,7 @@ __all__ = ["OverlapOptions"]
 
 MODES = ("binary", "multiclass", "multilabel")
 OVER = ("sample", "batch", "class", "all")
+WHOLE_BATCH = ("batch", "all")  # of which the value is one number for the whole batch
 EMPTY = ("penalize", "formula", "one", "zero", "skip")
 DATA_FORMATS = ("channels_last", "channels_first")
 
@@ -77,9 +78,9 @@ class OverlapOptions:
     def __post_init__(self) -> None:
         """Check every option, and make them hashable."""
         for name, allowed in (("mode", MODES), ("over", OVER), ("empty", EMPTY)):
-            _one_of(name, getattr(self, name), allowed)
+            checks.one_of(name, getattr(self, name), allowed)
         if self.data_format is not None:
-            _one_of("data_format", self.data_format, DATA_FORMATS)
+            checks.one_of("data_format", self.data_format, DATA_FORMATS)
         for name in ("from_logits", "include_background", "squared"):
             if not isinstance(getattr(self, name), bool):
                 raise TypeError(f"`{name}` must be True or False. Received: {getattr(self, name)!r}")
@@ -141,16 +142,11 @@ class OverlapOptions:
     @property
     def whole_batch(self) -> bool:
         """Whether the value is one number for the whole batch."""
-        return self.over in ("batch", "all")
+        return self.over in WHOLE_BATCH
 
 
 # Looked up once: `torch.compile` cannot trace the fields of a dataclass.
 NAMES = tuple(field.name for field in dataclasses.fields(OverlapOptions))
-
-
-def _one_of(name: str, value: Any, allowed: Sequence[str]) -> None:
-    if not isinstance(value, str) or value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {value!r}")
 
 
 def _several(name: str, value: Any, expected: str, check: Callable[[str, Any], Any]) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ from multiloss.overlap.options import OverlapOptions
 _EPSILON = 2.0**-23
 
 
-def logs(m: Masks, options: OverlapOptions) -> tuple[Tensor, Tensor]:
+def logs(m: Masks, options: OverlapOptions) -> tuple[Tensor, Tensor | None]:
     """Logarithms of p and of 1 - p; from logits the latter is of no use, and None, if classes exclude each other."""
     if m.logits is None:
         p = ops.clip(m.p, _EPSILON, 1 - _EPSILON)

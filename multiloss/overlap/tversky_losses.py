@@ -67,7 +67,7 @@ def focal_tversky(
         y_pred: as in `dice`.
         alpha: what a false positive weighs, a finite number >= 0.
         beta: what a false negative weighs, a finite number >= 0.
-        gamma: the exponent, a finite number > 0.
+        gamma: the exponent, a finite number > 0 (at least 1.2e-38).
         mask: as in `dice`.
         **options: what `OverlapOptions` lists, all of it.
 
