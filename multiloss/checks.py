@@ -7,15 +7,16 @@ what was received, never the data.
 
 import math
 import numbers
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import backend, ops
 
+from multiloss import _frameworks
+from multiloss._frameworks import Tensor as Tensor
 from multiloss.ids import split_integers
-
-Tensor = Any  # a tensor of whichever backend Keras runs on
 
 
 def number(name: str, value: Any, expected: str, holds: Callable[[float], bool]) -> float:
@@ -36,9 +37,46 @@ def non_negative(name: str, value: Any, expected: str = "a finite number >= 0") 
     return number(name, value, expected, lambda v: 0 <= v < 2.0**128)
 
 
+def non_negative_or_none(name: str, value: Any) -> float:
+    """Return the same, of an argument that may also be None."""
+    return non_negative(name, value, "None or a finite number >= 0")
+
+
 def positive(name: str, value: Any) -> float:
-    """Return a Python number that is finite and greater than 0, in float32 as well."""
-    return number(name, value, "a finite number > 0", lambda v: 2.0**-126 <= v < 2.0**128)
+    """Return a Python number that is finite and greater than 0, and neither more nor less in float32."""
+    return number(name, value, "a finite number >= 1.2e-38", lambda v: 2.0**-126 <= v < 2.0**128)
+
+
+def parameter(name: str, value: Any, check: Callable[[str, Any], float]) -> Any:
+    """Return a parameter of a loss: a Python number that is checked, or a scalar of floats that stays what it is.
+
+    Such a scalar, a tensor or a `keras.Variable`, is checked by its value if it has one: not while it is traced.
+    """
+    if not is_parameter(value) or isinstance(value, (numbers.Real, np.ndarray)):
+        return check(name, as_number(value))
+    tensor = ops.convert_to_tensor(value)
+    if "float" not in backend.standardize_dtype(tensor.dtype):
+        raise TypeError(f"`{name}` must be of floats. Received dtype: {backend.standardize_dtype(tensor.dtype)}")
+    if _frameworks.has_value(tensor):
+        check(name, as_number(value))
+    return value
+
+
+def is_parameter(value: Any) -> bool:
+    """Whether a value is a number or a scalar, which is data, and not a constant."""
+    if isinstance(value, (bool, np.bool_)):
+        return False
+    if isinstance(value, numbers.Real):
+        return True
+    is_array = isinstance(value, (np.ndarray, keras.Variable)) or ops.is_tensor(value)
+    return is_array and len(value.shape) == 0
+
+
+def as_number(value: Any) -> Any:
+    """Return a scalar as a Python number, and whatever else as it is."""
+    if isinstance(value, (int, float)) or not is_parameter(value):
+        return value
+    return ops.convert_to_numpy(value).item()
 
 
 def threshold(value: float | None) -> float | None:
@@ -53,6 +91,13 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+def one_of(name: str, value: Any, allowed: Sequence[str]) -> Any:
+    """Return one of the strings allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {value!r}")
+    return value
+
+
 def at_least_float32(dtype: str) -> str:
     """Return the dtype to compute in: half precision and integers are raised to float32, float64 stays."""
     return "float64" if dtype == "float64" else "float32"
@@ -60,6 +105,7 @@ def at_least_float32(dtype: str) -> str:
 
 def numeric(name: str, value: Any) -> Tensor:
     """Return a tensor of real numbers or booleans, its dtype as it came."""
+    _refuse_symbols(name, value)
     try:
         result = ops.convert_to_tensor(value)
         dtype = backend.standardize_dtype(result.dtype)
@@ -72,6 +118,7 @@ def numeric(name: str, value: Any) -> Tensor:
 
 def classes(name: str, value: Any) -> Tensor:
     """Return a tensor of numbers: integers as int32 or narrower, those beyond it set to its ends, not wrapped."""
+    _refuse_symbols(name, value)
     if isinstance(value, np.ndarray) or not ops.is_tensor(value):
         try:
             array = np.asarray(value)
@@ -104,8 +151,20 @@ def embeddings(name: str, value: Any) -> Tensor:
     return result
 
 
-def labels(name: str, value: Any, rows_name: str, rows: Tensor) -> Tensor:
-    """Return integer labels as `[B, K]`, none rounded or wrapped; two rows have the same label if all K are equal."""
+def _refuse_symbols(name: str, value: Any) -> None:
+    if isinstance(value, keras.KerasTensor):
+        raise TypeError(
+            f"`{name}` must be an array of numbers. Received: a KerasTensor, a symbol of a functional model, without "
+            "values yet. Call the loss inside a layer of the model: `self.add_loss(loss(labels, x))`"
+        )
+
+
+def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = False) -> Tensor:
+    """Return integer labels as `[B, K]`, none rounded or wrapped; two rows have the same label if all K are equal.
+
+    With `split`, as `[B, 2 K]`, their low and high 32 bits in int32, so that those of all dtypes compare.
+    """
+    _refuse_symbols(name, value)
     host = isinstance(value, np.ndarray) or not ops.is_tensor(value)
     value = _as_array(name, value) if host else value
     dtype = str(value.dtype) if host else backend.standardize_dtype(value.dtype)
@@ -125,7 +184,58 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor) -> Tensor:
     elif host:
         columns = split_integers(columns)  # not yet narrowed by a backend, and never to be
     columns = ops.convert_to_tensor(columns)
+    if split and (dtype == "bool" or not host):
+        columns = _split(columns)
     return sum((ops.cast(zero, columns.dtype) for zero in zeros), start=columns)
+
+
+def _split(columns: Tensor) -> Tensor:
+    """Split integers `[B, K]` as `split_integers` does, on whichever device they are."""
+    low, dtype = ops.cast(columns, "int32"), backend.standardize_dtype(columns.dtype)
+    if dtype in ("int64", "uint64"):
+        high = ops.cast(ops.floor_divide(ops.cast(columns, "int64"), 2**32), "int32")
+    elif dtype.startswith("uint"):
+        high = ops.zeros_like(low)
+    else:
+        high = -ops.cast(low < 0, "int32")
+    return ops.reshape(ops.stack([low, high], axis=-1), (-1, 2 * columns.shape[1]))
+
+
+def ignore_label(value: Any) -> tuple[int, ...] | None:
+    """Return None or a label as a tuple of integers of 64 bits, one for each of its columns."""
+    if value is None:
+        return None
+    parts = value if isinstance(value, (tuple, list)) else (value,)
+    expected = "None, an integer or a tuple of them"
+    for part in parts:
+        if isinstance(part, (bool, np.bool_)) or not isinstance(part, numbers.Integral):
+            raise TypeError(f"`ignore_label` must be {expected}. Received: {value!r}")
+    if not parts or not all(-(2**63) <= part < 2**64 for part in parts):
+        raise ValueError(f"`ignore_label` must be {expected}, in [-2**63, 2**64). Received: {value!r}")
+    return tuple(int(part) for part in parts)
+
+
+def labels_other_than(ignored: tuple[int, ...], columns: Tensor) -> Tensor:
+    """Tell which labels, split into columns `[B, 2 K]`, are not the one ignored: bool `[B]`."""
+    if 2 * len(ignored) != columns.shape[1]:
+        raise ValueError(
+            f"`ignore_label` must have one integer for each of the {columns.shape[1] // 2} columns of the labels. "
+            f"Received: {len(ignored)}"
+        )
+    split = split_integers(np.array([[label % 2**64 for label in ignored]], dtype=np.uint64))
+    return ops.any(ops.not_equal(columns, ops.convert_to_tensor(split)), axis=1)
+
+
+def pair_weights(value: Any, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return weights of pairs `[B, B']` as floats, without a gradient."""
+    result = ops.stop_gradient(floats("pair_weights", value))
+    shape = tuple(result.shape) if rank("pair_weights", result) else ()
+    full = (rows.shape[0], columns.shape[0])
+    if len(shape) != 2 or any(None not in pair and pair[0] != pair[1] for pair in zip(shape, full, strict=True)):
+        raise ValueError(f"`pair_weights` must have shape [B, B'], {full}. Received shape: {shape}")
+    zeros = _same_size("pair_weights", result, "embeddings", rows, axis=0)
+    zeros += _same_size("pair_weights", ops.transpose(result), "the columns", columns, axis=0)
+    return sum((ops.cast(zero, result.dtype) for zero in zeros), start=result)
 
 
 def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
@@ -146,6 +256,13 @@ def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
         )
     zeros = _same_size(name, result, "y_pred", rows, axis=0) if shape else []
     return sum((ops.cast(zero, result.dtype) for zero in zeros), start=result)
+
+
+def has_shape(value: Any, like: Tensor) -> bool:
+    """Whether a tensor has the shape of another, as far as is known in advance."""
+    shape, other = getattr(value, "shape", ()), like.shape
+    fits = all(None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=False))
+    return len(shape) == len(other) and fits
 
 
 def same_shape(name: str, value: Tensor, other_name: str, other: Tensor) -> list[Tensor]:

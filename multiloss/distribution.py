@@ -57,6 +57,10 @@ class Share:
         """Return a result of `own` where it belongs in the whole batch, with zeros elsewhere."""
         return own
 
+    def total(self, own: Tensor) -> Tensor:
+        """Return the gradient by a parameter, of all rows once the engine is done, of parts of replicas."""
+        return ops.sum(own)
+
     def loss(self, value: Tensor, averaged: bool) -> Tensor:
         """Return a loss of the whole batch, averaged by Keras or not, as the engine wants it from each replica.
 
@@ -183,24 +187,42 @@ class _Replica(Share):
     def placed(self, own: Tensor) -> Tensor:
         return _between(self._start, own, self._batch - self._start - self._size)
 
+    def total(self, own: Tensor) -> Tensor:
+        return self.count * ops.sum(own)
+
     def loss(self, value: Tensor, averaged: bool) -> Tensor:
         return value / self.count if backend.backend() == "tensorflow" and not averaged else value
 
     def collected(self, parts: list[Tensor]) -> list[Tensor]:
         """Return the rows of all replicas of tensors `[b, n]`, sent beside each other."""
-        bits = [ops.view(ops.stop_gradient(part), "float32") for part in parts]
+        bits = [_view(ops.stop_gradient(part), "float32") for part in parts]
         every = self._collect(ops.concatenate(bits, axis=1))
         whole, at = [], 0
         for part, columns in zip(parts, bits, strict=True):
             width = columns.shape[1]
             # Taken, not sliced: torch makes numbers of 64 bits only of columns that lie side by side.
             own = ops.take(every, range(at, at + width), axis=1)
-            whole.append(self._attached(part, ops.view(own, backend.standardize_dtype(part.dtype))))
+            whole.append(self._attached(part, _view(own, backend.standardize_dtype(part.dtype))))
             at += width
         return whole
 
     def _share_of_gradient(self, upstream: Tensor) -> Tensor:
         return self.count * upstream[self._start : self._start + self._size]
+
+
+def _view(part: Tensor, dtype: str) -> Tensor:
+    """Read the bits of `[b, n]` as numbers of another dtype: `ops.view`, which Keras has from 3.12 on."""
+    if backend.backend() == "torch":
+        import torch
+
+        return part.view(getattr(torch, dtype))
+    import tensorflow as tf
+
+    other = tf.as_dtype(dtype)
+    columns = part.shape[1] * part.dtype.size // other.size
+    if other.size > part.dtype.size:
+        part = tf.reshape(part, (-1, columns, other.size // part.dtype.size))
+    return tf.reshape(tf.bitcast(part, other), (-1, columns))
 
 
 def _of_tensorflow(rows: Tensors) -> tuple[Tensors, Share] | None:

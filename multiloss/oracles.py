@@ -32,13 +32,19 @@ __all__ = [
 ]
 
 
-def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = None) -> np.ndarray:
-    """Add the distance of every pair i < j of the same user, subtract that of every other, half to each row.
+def pairwise_user_loss(
+    labels: Any, embeddings: Any, /, *, margin: float | None = None, pairs: str = "sum", **options: Any
+) -> np.ndarray:
+    """Add the distance of every pair of the same user, subtract that of every other, half to each row.
 
     Args:
-        user_id: ids `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
-        encodings: numbers `[B, D]`.
+        labels: users `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
+        embeddings: numbers `[B, D]`.
         margin: None, or the most that the distance of different users counts for, >= 0.
+        pairs: "sum", or "mean" over the pairs of a row, each in full.
+        **options: `ref_labels` and `ref_embeddings`, the same of what the rows are paired with, instead of each other,
+            where a pair is in one row, in full; `pair_weights` `[B, B']`, how much a pair counts in its row;
+            `ignore_label`, the label of rows that are in no pair.
 
     Returns:
         float64 `[B]`, whose sum is the sum over the pairs. B = 0 and B = 1 give zeros.
@@ -51,22 +57,26 @@ def pairwise_user_loss(user_id: Any, encodings: Any, *, margin: float | None = N
         >>> oracles.pairwise_user_loss(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], margin=1)
         array([ 2.,  2., -1.])
     """
-    ids, x = _labelled("user_id", user_id, "encodings", encodings)
+    p = _pairs(labels, embeddings, **options)
     if margin is not None and not margin >= 0:
         raise ValueError(f"`margin` must be None or >= 0. Received: {margin!r}")
 
     cap = np.inf if margin is None else margin
-    rows = np.zeros(len(x))
-    for i in range(len(x)):
-        for j in range(i + 1, len(x)):
-            distance = np.sqrt(np.sum((x[i] - x[j]) ** 2))
-            signed = distance if np.all(ids[i] == ids[j]) else -min(distance, cap)
-            rows[i] += signed / 2
-            rows[j] += signed / 2
+    rows = np.zeros(len(p.x))
+    for i, others in enumerate(p.others):
+        for j in others:
+            distance = np.sqrt(np.sum((p.x[i] - p.y[j]) ** 2))
+            rows[i] += p.weight[i, j] * (distance if p.same(i, j) else -min(distance, cap))
+        if pairs == "mean":
+            rows[i] /= sum(p.weight[i, j] for j in others) or 1
+        elif "ref_embeddings" not in options:
+            rows[i] /= 2
     return rows
 
 
-def contrastive(labels: Any, embeddings: Any, *, pos_margin: float = 0.0, neg_margin: float = 1.0) -> np.ndarray:
+def contrastive(
+    labels: Any, embeddings: Any, /, *, pos_margin: float = 0.0, neg_margin: float = 1.0, **options: Any
+) -> np.ndarray:
     """Half the square by which each pair misses its margin, in the mean over the pairs of a row.
 
     Args:
@@ -74,6 +84,7 @@ def contrastive(labels: Any, embeddings: Any, *, pos_margin: float = 0.0, neg_ma
         embeddings: numbers `[B, D]`.
         pos_margin: distance up to which pairs of the same label cost nothing, >= 0.
         neg_margin: distance from which pairs of different labels cost nothing, >= 0.
+        **options: as in `pairwise_user_loss`.
 
     Returns:
         float64 `[B]`, whose mean is the mean over the pairs. B = 0 and B = 1 give zeros.
@@ -86,27 +97,28 @@ def contrastive(labels: Any, embeddings: Any, *, pos_margin: float = 0.0, neg_ma
         >>> oracles.contrastive(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], pos_margin=1, neg_margin=4)
         array([6.25, 4.  , 2.25])
     """
-    ids, x = _labelled("labels", labels, "embeddings", embeddings)
+    p = _pairs(labels, embeddings, **options)
     if not pos_margin >= 0 or not neg_margin >= 0:
         raise ValueError(f"`pos_margin` and `neg_margin` must be >= 0. Received: {pos_margin!r} and {neg_margin!r}")
 
-    rows = np.zeros(len(x))
-    for i in range(len(x)):
-        for j in range(len(x)):
-            if j != i:
-                distance = np.sqrt(np.sum((x[i] - x[j]) ** 2))
-                missed = distance - pos_margin if np.all(ids[i] == ids[j]) else neg_margin - distance
-                rows[i] += max(missed, 0.0) ** 2 / 2 / (len(x) - 1)
+    rows = np.zeros(len(p.x))
+    for i, others in enumerate(p.others):
+        for j in others:
+            distance = np.sqrt(np.sum((p.x[i] - p.y[j]) ** 2))
+            missed = distance - pos_margin if p.same(i, j) else neg_margin - distance
+            rows[i] += p.weight[i, j] * max(missed, 0.0) ** 2 / 2
+        rows[i] /= sum(p.weight[i, j] for j in others) or 1
     return rows
 
 
-def supcon(labels: Any, embeddings: Any, *, temperature: float = 0.1) -> np.ndarray:
+def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **options: Any) -> np.ndarray:
     """Cross-entropy of picking the rows of one's own label out of all others, by the cosine of their embeddings.
 
     Args:
         labels: labels `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
         embeddings: numbers `[B, D]`; a row of zeros has a cosine of 1/2 with every row that is not.
         temperature: what cosines are divided by, > 0.
+        **options: as in `pairwise_user_loss`; a weight is a number of rows that are alike.
 
     Returns:
         float64 `[B]`, 0 for a row that is the only one of its label.
@@ -119,26 +131,66 @@ def supcon(labels: Any, embeddings: Any, *, temperature: float = 0.1) -> np.ndar
         >>> oracles.supcon(["ann", "ann", "bob"], [[1, 0], [2, 0], [0, 3]], temperature=1).round(3)
         array([0.313, 0.313, 0.   ])
     """
-    ids, x = _labelled("labels", labels, "embeddings", embeddings)
+    p = _pairs(labels, embeddings, **options)
     if not temperature > 0:
         raise ValueError(f"`temperature` must be > 0. Received: {temperature!r}")
 
-    def cosine(i: int, j: int) -> float:
-        lengths = np.sqrt(np.sum(x[i] ** 2)), np.sqrt(np.sum(x[j] ** 2))
+    def cosine(a: np.ndarray, b: np.ndarray) -> float:
+        lengths = np.sqrt(np.sum(a**2)), np.sqrt(np.sum(b**2))
         if 0 in lengths:
             return 1.0 if lengths[0] == lengths[1] else 0.5
-        return float(np.sum((x[i] / lengths[0]) * (x[j] / lengths[1])))
+        return float(np.sum((a / lengths[0]) * (b / lengths[1])))
 
-    rows = np.zeros(len(x))
-    for i in range(len(x)):
-        others = [j for j in range(len(x)) if j != i]
-        positives = [j for j in others if np.all(ids[i] == ids[j])]
-        logits = {j: cosine(i, j) / temperature for j in others}
+    rows = np.zeros(len(p.x))
+    for i, others in enumerate(p.others):
+        positives = [j for j in others if p.same(i, j)]
+        logits = {j: cosine(p.x[i], p.y[j]) / temperature for j in others}
         top = max(logits.values(), default=0.0)
-        total = top + np.log(sum(np.exp(logit - top) for logit in logits.values())) if others else 0.0
-        for p in positives:
-            rows[i] -= (logits[p] - total) / len(positives)
+        total = top + np.log(sum(p.weight[i, j] * np.exp(logits[j] - top) for j in others)) if others else 0.0
+        for j in positives:
+            rows[i] -= p.weight[i, j] * (logits[j] - total) / sum(p.weight[i, k] for k in positives)
     return rows
+
+
+class _Pairs(NamedTuple):
+    """Rows, what they are paired with, and how."""
+
+    labels: np.ndarray
+    x: np.ndarray
+    ref_labels: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    others: list[list[int]]  # of each row, with what it is paired
+
+    def same(self, i: int, j: int) -> bool:
+        return bool(np.all(self.labels[i] == self.ref_labels[j]))
+
+
+def _pairs(
+    labels: Any,
+    embeddings: Any,
+    *,
+    ref_labels: Any = None,
+    ref_embeddings: Any = None,
+    pair_weights: Any = None,
+    ignore_label: Any = None,
+) -> _Pairs:
+    own, x = _labelled("labels", labels, "embeddings", embeddings)
+    other, y = (own, x)
+    if ref_embeddings is not None:
+        other, y = _labelled("ref_labels", ref_labels, "ref_embeddings", ref_embeddings)
+    weight = np.ones((len(x), len(y))) if pair_weights is None else np.asarray(pair_weights, dtype=np.float64)
+    if weight.shape != (len(x), len(y)):
+        raise ValueError(f"`pair_weights` must have shape {(len(x), len(y))}. Received shape: {weight.shape}")
+
+    def kept(label: Any) -> bool:
+        return ignore_label is None or not np.all(label == np.asarray(ignore_label, dtype=object))
+
+    others = [
+        [j for j in range(len(y)) if kept(own[i]) and kept(other[j]) and weight[i, j] and (y is not x or j != i)]
+        for i in range(len(x))
+    ]
+    return _Pairs(own, x, other, y, weight, others)
 
 
 def _labelled(name: str, labels: Any, rows_name: str, rows: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -715,22 +767,23 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
 
 
 def _skeleton(x: np.ndarray, there: np.ndarray, iterations: int) -> Any:
-    def over(x: np.ndarray, best: Callable[..., float], cross: bool) -> np.ndarray:
-        """The best of each pixel and its neighbours: those beside it, or all around it."""
-        result = np.zeros_like(x)
-        for i in np.ndindex(x.shape):
-            around = [np.add(i, step) for step in np.ndindex((3,) * x.ndim)]
-            around = [tuple(j - 1) for j in around if all(0 <= k - 1 < n for k, n in zip(j, x.shape, strict=True))]
-            around = [j for j in around if there[j] and (not cross or np.sum(np.abs(np.subtract(i, j))) <= 1)]
-            result[i] = best(x[j] for j in around) if around else 0.0
-        return result
+    def around(x: np.ndarray, outside: Any, cross: bool) -> list[np.ndarray]:
+        """Each pixel and its neighbours, those beside it or all around it: one array for each of the steps to them."""
+        padded = np.pad(np.where(there, x, outside), 1, constant_values=outside)
+        steps = [step for step in np.ndindex((3,) * x.ndim) if not cross or np.sum(np.abs(np.subtract(step, 1))) <= 1]
+        return [padded[tuple(slice(k, k + n) for k, n in zip(step, x.shape, strict=True))] for step in steps]
+
+    def over(x: np.ndarray, best: Any, cross: bool) -> np.ndarray:
+        """The best of each pixel and its neighbours, and 0 where there are none."""
+        found = best(around(x, np.inf if best is np.min else -np.inf, cross), axis=0)
+        return np.where(np.any(around(there, False, cross), axis=0), found, 0.0)
 
     def removed(x: np.ndarray) -> Any:
-        return np.maximum(x - over(over(x, min, cross=True), max, cross=False), 0)
+        return np.maximum(x - over(over(x, np.min, cross=True), np.max, cross=False), 0)
 
     result = removed(x)
     for _ in range(iterations):
-        x = over(x, min, cross=True)
+        x = over(x, np.min, cross=True)
         result = result + np.maximum(removed(x) - result * removed(x), 0)
     return result
 

@@ -1,22 +1,73 @@
-"""What a backend can do to a function, beyond the ways that the checker runs it in: names frameworks' own API.
+"""What a backend can do to a function, beyond the ways that the checker runs it in: names frameworks' own API."""
 
-`MODES` and `evaluate` are those of `multiloss.check.worker`, with torch's code generator as the way to compile.
-"""
+import functools
+from unittest import mock
 
 import numpy as np
+import pytest
 from keras import ops
 
+from multiloss import distribution
 from multiloss.check import worker
-from multiloss.check.worker import BACKEND, evaluate
+from multiloss.check.worker import BACKEND
 from multiloss.distribution import Share
 
-MODES = [mode for mode in worker.MODES if mode != "aot_eager"]  # what generates code traces as well
+# The quickest way to run many batches of one shape: outside `jit`, JAX compiles every operation, and every loop again.
+QUICK = {"jax": "jit"}.get(BACKEND, "eager")
+# The quickest way to compile: torch traces and differentiates, but generates no code.
+COMPILED = {"jax": "jit", "tensorflow": "graph", "torch": "aot_eager"}[BACKEND]
+MODES = worker.MODES
+# Those that compile in less than the seconds that it takes torch.
+FAST = [mode for mode in MODES if mode not in ("aot_eager", "inductor")]
+
+
+def modes(*default, of=MODES):
+    """Modes as parameters of a test, of which those named are in the default tier."""
+    return [pytest.param(mode, marks=() if mode in default else pytest.mark.full) for mode in of]
+
+
+@functools.lru_cache(maxsize=1)
+def _prepared(mode, function, form):
+    worker.forget()
+    return worker.prepare(mode, function)
+
+
+def evaluate(mode, function, y, x, upstream=1.0):
+    """Value of `function(y, x)` and gradient of `sum(upstream * value)` with respect to x, in one of `MODES`.
+
+    y and x are NumPy arrays, x of floats. A function that is asked for again in the same mode is not compiled again.
+    """
+    # With an unknown batch size, it is compiled for what else is known of the first batch.
+    form = (y.shape[1:], y.dtype, x.shape[1:], np.ndim(upstream)) if "unknown" in mode else None
+    return _prepared(mode, function, form)(y, x, upstream)
+
+
+def quick(function):
+    """Return a function of arrays and tensors that JAX compiles as a whole."""
+    if BACKEND != "jax":
+        return function
+    import jax
+
+    return jax.jit(function)
+
+
+def compilations(function, *arguments):
+    """How many functions JAX compiles in a call; the others compile nothing that they are not told to."""
+    if BACKEND != "jax":
+        function(*arguments)
+        return 0
+    import jax
+
+    counted = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, seconds, **_: counted.append(event))
+    function(*arguments)
+    return sum("backend_compile" in event for event in counted)
 
 
 def evaluate_unknown_sizes(function, y, x):
     """Value and gradient where no size is known in advance, which only TensorFlow has; elsewhere, of one batch."""
     if BACKEND != "tensorflow":
-        return evaluate("eager", function, y, x)
+        return evaluate(QUICK, function, y, x)
     import tensorflow as tf
 
     @tf.function(input_signature=[tf.TensorSpec([None] * y.ndim, y.dtype), tf.TensorSpec([None] * x.ndim, x.dtype)])
@@ -95,7 +146,18 @@ class Split(Share):
         super().__init__(3)
 
     def own(self, function, others):
-        batch = ops.shape(others[0][0])[0]
+        batch = ops.shape(others[0][0].t)[0]
         ends = [k * batch // 3 for k in range(4)]
         results = [function(ends[k], ends[k + 1] - ends[k], others) for k in range(3)]
         return [ops.concatenate(parts, axis=0) for parts in zip(*results, strict=True)]
+
+
+def in_shares(loss, **options):
+    """Return a function of (y, x): rows of a loss, each of three replicas computing its own."""
+    across = loss(across_replicas=True, reduction=None, **options)
+
+    def function(y, x):
+        with mock.patch.object(distribution, "gather", lambda rows: (rows, Split())):
+            return across(y, x)
+
+    return function

@@ -7,7 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from frameworks import BACKEND, MODES, evaluate
+from frameworks import BACKEND, FAST, QUICK, evaluate, gradient_of_gradient, modes
 from keras import ops
 
 from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, checks, encode_ids, oracles, pairwise_user_loss
@@ -38,9 +38,12 @@ def test_reductions_are_those_of_keras():
         ("mean", rows.mean(), (rows * weights).mean()),
         ("mean_with_sample_weight", rows.mean(), (rows * weights).sum() / weights.sum()),
     ]:
-        loss = PairwiseUserLoss(reduction=reduction)
-        np.testing.assert_allclose(as_numpy(loss([7, 7, 9], POINTS)), expected, rtol=1e-6)  # float32
-        np.testing.assert_allclose(as_numpy(loss([7, 7, 9], POINTS, weights)), weighted, rtol=1e-6)
+        for dtype in ("float32", "float64")[: 1 + (BACKEND != "jax")]:  # of which JAX warns that it has none
+            loss = PairwiseUserLoss(reduction=reduction, dtype=dtype)
+            np.testing.assert_allclose(as_numpy(loss([7, 7, 9], POINTS)), expected, rtol=1e-6)  # float32
+            np.testing.assert_allclose(as_numpy(loss([7, 7, 9], POINTS, weights)), weighted, rtol=1e-6)
+            assert as_numpy(loss([7, 7, 9], POINTS, weights)).dtype == dtype
+            assert as_numpy(loss(np.zeros(0, int), POINTS[:0])).dtype == dtype
     assert PairwiseUserLoss().reduction == keras.losses.MeanSquaredError().reduction
 
 
@@ -55,7 +58,7 @@ def test_moving_turning_or_mirroring_all_points_changes_nothing():
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES[:2] if mode != "inductor"])
+@pytest.mark.parametrize("mode", modes(QUICK, of=FAST[:2]))
 def test_equal_terms_are_not_all_rounded_the_same_way(mode):
     """Whole numbers and constants: plain summation was off by 1e-5 of the sum at 4096 features."""
     features = 4096
@@ -69,7 +72,7 @@ def test_equal_terms_are_not_all_rounded_the_same_way(mode):
         assert (np.abs(rows - expected) <= 1e-6 * oracles.pairwise_user_loss(np.zeros(32), x)).all()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", modes(QUICK))
 def test_gradient_of_close_points_does_not_overflow(mode):
     """A weight of 1000 over a distance of 1e-36 is beyond float32; the gradient, 1000, is not."""
     x = np.array([[0, 0], [1e-36, 0]], np.float32)
@@ -91,7 +94,7 @@ def test_fit_under_another_floatx(floatx):
     assert np.isfinite(float(history.history["loss"][0]))
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "inductor"])
+@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
 @pytest.mark.parametrize("margin", [None, 0.5])
 def test_coincident_rows_contribute_exactly_nothing(mode, margin):
     # 0.1 and 1/3 have no exact float32 form; a product formula would see two different roundings of them.
@@ -101,7 +104,7 @@ def test_coincident_rows_contribute_exactly_nothing(mode, margin):
     np.testing.assert_array_equal(gradient, np.zeros((5, 4)))
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "inductor"])
+@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
 def test_no_gradient_beyond_the_margin(mode):
     x = np.array([[0.0], [1.0], [10.0]], np.float32)
     value, gradient = evaluate(mode, lambda y, x: pairwise_user_loss(y, x, margin=2), np.array([1, 2, 3]), x)
@@ -142,7 +145,13 @@ def test_arrays_and_lists_of_ids_are_compared_exactly(ids):
         assert float(PairwiseUserLoss(reduction="sum")(given, X4)) == pytest.approx(expected.sum(), rel=1e-5)
 
 
-@EACH_BIG
+@pytest.mark.parametrize(
+    "ids",
+    [
+        pytest.param(ids, id=name, marks=() if name in ("above 2**24", "uint64") else pytest.mark.full)
+        for name, ids in BIG.items()
+    ],
+)
 def test_ids_are_exact_through_fit_evaluate_and_train_on_batch(ids):
     # JAX narrows 64-bit integers, and torch refuses uint64, before any loss is asked: what `encode_ids` is for.
     raw = {"tensorflow": True, "torch": ids.dtype != np.uint64, "jax": ids.max() <= 2**24 + 1 and ids.min() >= 0}[
@@ -183,7 +192,7 @@ def test_an_empty_batch_reduces_to_zero():
 MISMATCH = re.compile("batch size|must be equal|concatenate|Concat")
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", modes(QUICK))
 def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
     for labels in (np.array([1]), np.array([[1, 2]])):
         with pytest.raises(Exception, match=MISMATCH):
@@ -191,12 +200,11 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
 
 
 def test_second_derivatives_are_refused():
-    from frameworks import gradient_of_gradient
-
     with pytest.raises(NotImplementedError, match="second derivatives of pairwise losses are not supported"):
         gradient_of_gradient(lambda x: ops.sum(pairwise_user_loss(PATTERN, x)), X4)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", {"jax": ["jit"], "tensorflow": ["graph", "xla"], "torch": ["eager"]}[BACKEND])
 def test_memory_stays_below_one_number_a_pair(mode):
     program = f"""
@@ -237,18 +245,18 @@ ERRORS = [
     (([1, 2, 3], X), {"tile": 0}, ValueError, "`tile` must be None or a positive integer. Received: 0"),
     (([1, 2, 3], X), {"tile": 2.5}, ValueError, "`tile` must be None or a positive integer. Received: 2.5"),
     (([1, 2, 3], X), {"tile": "8"}, TypeError, "`tile` must be None or a positive integer. Received: '8' of type str"),
-    (([1, 2, 3], X[0]), {}, ValueError, "`encodings` must have shape [B, D], D >= 1 and known. Received shape: (2,)"),
+    (([1, 2, 3], X[0]), {}, ValueError, "`embeddings` must have shape [B, D], D >= 1 and known. Received shape: (2,)"),
     (
         ([1, 2, 3], X[None]),
         {},
         ValueError,
-        "`encodings` must have shape [B, D], D >= 1 and known. Received shape: (1, 3, 2)",
+        "`embeddings` must have shape [B, D], D >= 1 and known. Received shape: (1, 3, 2)",
     ),
     (
         ([1, 2, 3], X[:, :0]),
         {},
         ValueError,
-        "`encodings` must have shape [B, D], D >= 1 and known. Received shape: (3, 0)",
+        "`embeddings` must have shape [B, D], D >= 1 and known. Received shape: (3, 0)",
     ),
     (([1, 2, 3], "abc"), {}, TypeError, "must be an array of numbers. Received"),
     (([1, 2, 3], X.astype(complex)), {}, TypeError, "must be an array of numbers. Received"),
@@ -256,29 +264,29 @@ ERRORS = [
         ([1, 2], X),
         {},
         ValueError,
-        "`user_id` and `encodings` must have the same batch size. Received shapes: (2,) and (3, 2)",
+        "`labels` and `embeddings` must have the same batch size. Received shapes: (2,) and (3, 2)",
     ),
-    ((7, X), {}, ValueError, "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: ()"),
+    ((7, X), {}, ValueError, "`labels` must have shape [B] or [B, K], K >= 1. Received shape: ()"),
     (
         (np.zeros((3, 0), int), X),
         {},
         ValueError,
-        "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: (3, 0)",
+        "`labels` must have shape [B] or [B, K], K >= 1. Received shape: (3, 0)",
     ),
     (
         (np.zeros((3, 1, 1), int), X),
         {},
         ValueError,
-        "`user_id` must have shape [B] or [B, K], K >= 1. Received shape: (3, 1, 1)",
+        "`labels` must have shape [B] or [B, K], K >= 1. Received shape: (3, 1, 1)",
     ),
     (
         ([[1], [1, 2], [3]], X),
         {},
         ValueError,
-        "`user_id` must have shape [B] or [B, K]. Received rows of different lengths",
+        "`labels` must have shape [B] or [B, K]. Received rows of different lengths",
     ),
-    (([1.0, 2.0, 3.0], X), {}, TypeError, "`user_id` must be integers: floats merge ids above 2**24"),
-    ((["a", "b", "c"], X), {}, TypeError, "`user_id` must be integers: floats merge ids above 2**24, and text takes"),
+    (([1.0, 2.0, 3.0], X), {}, TypeError, "`labels` must be integers: floats merge ids above 2**24"),
+    ((["a", "b", "c"], X), {}, TypeError, "`labels` must be integers: floats merge ids above 2**24, and text takes"),
 ]
 
 
@@ -291,7 +299,7 @@ def test_errors(arguments, parameters, error, message):
 
 
 def test_float_labels_are_refused_as_tensors_too():
-    with pytest.raises(TypeError, match=re.escape("`user_id` must be integers") + ".* Received dtype: float32"):
+    with pytest.raises(TypeError, match=re.escape("`labels` must be integers") + ".* Received dtype: float32"):
         PairwiseUserLoss()(ops.convert_to_tensor([1.0, 2.0, 3.0]), X)
 
 
@@ -337,8 +345,8 @@ def test_unknown_rank_is_named():
             raise ValueError
 
     unknown = type("Tensor", (), {"shape": UnknownShape()})
-    with pytest.raises(ValueError, match="`encodings` must have a known rank"):
-        checks.rank("encodings", unknown)
+    with pytest.raises(ValueError, match="`embeddings` must have a known rank"):
+        checks.rank("embeddings", unknown)
 
 
 def test_a_scalar_weight_weighs_every_row():

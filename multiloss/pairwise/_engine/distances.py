@@ -6,10 +6,6 @@ products and sums among those are exact, since none has more than the 24 bits of
 have a distance of exactly 0. Only the products with `rest`, about 2^-18 of the largest entry, are rounded. That makes
 distances as good as the float32 entries are; below about 1e-6 of the largest (centred) entry they may count as 0, and
 so does their gradient.
-
-Accelerators round the inputs of a float32 product, to 8 bits (bfloat16) or 11 (TF32), unless told otherwise. One
-product finds out, at each call and on the device itself; where inputs are rounded, they are split into three parts of 8
-bits each and multiplied part by part, which is float32 again.
 """
 
 import math
@@ -19,6 +15,7 @@ from typing import Any, NamedTuple
 from keras import backend, ops
 
 from multiloss.checks import Tensor
+from multiloss.pairwise._engine import products
 
 
 class Points(NamedTuple):
@@ -55,7 +52,7 @@ def scaled(x: Tensor, tile: Tensor) -> tuple[Tensor, Scale]:
     factor = ops.where(extent > 2.0**64, unity * 2.0**64, factor)
     extent = extent / factor
     t = (t / factor) / extent
-    exact = _products_are_exact(t, tile)
+    exact = products.are_exact(t, tile)
     scale, ratio = _scales(t, exact)
     return t * scale, Scale(unit=extent / scale, factor=factor, ratio=ratio, exact=exact)
 
@@ -124,41 +121,6 @@ def squares(
     # of the rests times that of the middles.
     squares = exact + difference(3, product(swapped(rows.fine), ops.transpose(columns.fine)))
     return ops.where(ops.logical_or(ops.equal(exact, 0), squares <= least), 0.0, squares)  # NaN stays
-
-
-def _products_are_exact(t: Tensor, others: Tensor) -> Tensor:
-    """Tell whether products take float32 as it is, by one of the size of a tile's: bool, a scalar."""
-    # A 1 that comes from the data: of constants, a compiler may work out the product in a precision of its own.
-    finer = ops.max(ops.abs(t)) + 2.0**-20
-    first = ops.cast(ops.equal(ops.arange(ops.shape(others)[1], dtype="int32"), 0), t.dtype)
-    ones = ops.ones((ops.shape(others)[1], ops.shape(t)[1] + 1), dtype=t.dtype)
-    return ops.all(ops.equal(product(ops.zeros_like(others) + finer * first, ones), finer))
-
-
-def product(a: Tensor, b: Tensor) -> Tensor:
-    """Product in the dtype of its inputs, to the precision of the hardware."""
-    result = a @ b  # on torch, `ops.matmul` makes float32 of float64
-    if result.dtype == a.dtype:
-        return result
-    # Autocast, which rounds inputs and results to half precision but leaves float64 alone.
-    return ops.cast(ops.cast(a, "float64") @ ops.cast(b, "float64"), a.dtype)
-
-
-def emulated_product(a: Tensor, b: Tensor) -> Tensor:
-    """Product to the precision of float32 where its inputs are rounded to 8 bits."""
-    a1, a2, a3 = _parts(a)
-    b1, b2, b3 = _parts(b)
-    return product(ops.concatenate([a3, a2, a1, a2, a1, a1], axis=1), ops.concatenate([b1, b2, b3, b1, b2, b1], axis=0))
-
-
-def _parts(a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Three tensors of 8 bits each whose sum is `a`."""
-    parts = []
-    for _ in range(2):
-        shifted = a * (2.0**16 + 1)
-        parts.append(shifted - (shifted - a))
-        a = a - parts[-1]
-    return parts[0], parts[1], a
 
 
 def _dots(a: Tensor, b: Tensor) -> Tensor:

@@ -1,0 +1,116 @@
+"""The seam where frameworks differ: derivatives, the precision of a product, and what a tensor tells of itself."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import backend, ops
+
+Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensors = tuple[Tensor, ...]
+
+
+def differentiates() -> bool:
+    """Whether `vjp` knows the backend at hand. Keras's NumPy and OpenVINO, for one, have no derivatives."""
+    return backend.backend() in ("jax", "tensorflow", "torch")
+
+
+def vjp(
+    function: Callable[..., tuple[Tensors, Any]], inputs: Sequence[Tensor]
+) -> tuple[Tensors, Any, Callable[[Sequence[Tensor]], Sequence[Tensor]]]:
+    """Call `function(*inputs)`, which returns results and something besides, without a derivative.
+
+    Returns:
+        Both, and the function that takes an upstream gradient for each result, and returns that of each input.
+    """
+    engines: dict[str, Any] = {"jax": _of_jax, "tensorflow": _of_tensorflow, "torch": _of_torch}
+    return engines[backend.backend()](function, inputs)  # type: ignore[no-any-return]
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Matrix product, on JAX in the precision of its inputs on any hardware; the others set that for all products."""
+    if backend.backend() == "jax":
+        import jax
+
+        with jax.default_matmul_precision("highest"):
+            return a @ b
+    return a @ b  # on torch, `ops.matmul` makes float32 of float64
+
+
+def has_value(tensor: Tensor) -> bool:
+    """Whether the value of a tensor can be read: not while a function is traced."""
+    if backend.backend() == "jax":
+        import jax
+
+        return not isinstance(tensor, jax.core.Tracer)
+    if backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return tf.executing_eagerly() and not tf.is_symbolic_tensor(tensor)
+    if backend.backend() == "torch":
+        import torch
+
+        return not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+    return True
+
+
+def may_need_gradient(value: Any) -> bool:
+    """Whether anybody may ask for a gradient by a value: a tensor of floats that is not seen to need none."""
+    if isinstance(value, keras.Variable):
+        return bool(value.trainable)
+    if not ops.is_tensor(value) or "float" not in backend.standardize_dtype(value.dtype):
+        return False
+    if backend.backend() == "jax":
+        return not has_value(value)
+    return bool(value.requires_grad) if backend.backend() == "torch" else True
+
+
+def has_symbolic_size(tensor: Tensor) -> bool:
+    """Whether a size is a symbol of JAX: Keras asks for the shape of a result, and computes nothing."""
+    return backend.backend() == "jax" and not all(isinstance(size, int) for size in tensor.shape)
+
+
+def _of_jax(function: Any, inputs: Sequence[Tensor]) -> Any:
+    import jax
+
+    results, pull, rest = jax.vjp(function, *inputs, has_aux=True)
+    return results, rest, lambda upstream: pull(tuple(upstream))
+
+
+def _of_tensorflow(function: Any, inputs: Sequence[Tensor]) -> Any:
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        for tensor in inputs:
+            tape.watch(tensor)
+        results, rest = function(*inputs)
+
+    def pull(upstream: Sequence[Tensor]) -> Sequence[Tensor]:
+        return tape.gradient(list(results), list(inputs), list(upstream), unconnected_gradients="zero")  # type: ignore[no-any-return]
+
+    return results, rest, pull
+
+
+def _of_torch(function: Any, inputs: Sequence[Tensor]) -> Any:
+    import torch
+    from torch.autograd.graph import saved_tensors_hooks
+
+    # Hooks that keep what they are given: those of a checkpoint around this would take what is saved here for its own.
+    kept = contextlib.nullcontext() if torch.compiler.is_compiling() else saved_tensors_hooks(_same, _same)
+    with torch.enable_grad(), kept:
+        leaves = [tensor.detach().requires_grad_() for tensor in inputs]
+        results, rest = function(*leaves)
+
+    def pull(upstream: Sequence[Tensor]) -> Sequence[Tensor]:
+        pairs = [(y, g) for y, g in zip(results, upstream, strict=True) if y.requires_grad]
+        if not pairs:  # constants
+            return [torch.zeros_like(leaf) for leaf in leaves]
+        ys, gs = zip(*pairs, strict=True)
+        return torch.autograd.grad(ys, leaves, gs, allow_unused=True, materialize_grads=True)  # type: ignore[no-any-return]
+
+    return tuple(result.detach() for result in results), rest, pull
+
+
+def _same(tensor: Tensor) -> Tensor:
+    return tensor

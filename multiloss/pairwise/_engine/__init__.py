@@ -1,0 +1,1 @@
+"""What all pairwise losses are made of: `loop.reduced`, of a `formula.Formula`."""

@@ -1,0 +1,97 @@
+"""How the pairs of a row are reduced to one number: tile by tile, and which share of its gradient each pair has.
+
+A reduction is carried from tile to tile as one or two parts for each row. `along` makes the parts of the pairs of a
+tile, `merged` those of two sets of pairs together, `finished` the number.
+
+A pair counts with a weight >= 0: for "max" and "min", if it is above 0; for "logsumexp", as so many pairs.
+"""
+
+from keras import backend, ops
+
+from multiloss.checks import Tensor
+
+REDUCTIONS = ("sum", "logsumexp", "max", "min", "count")
+Parts = tuple[Tensor, ...]
+
+# The logsumexp of no pair: minus infinity, where a difference of two must not be NaN.
+_NONE = -1e30
+# The maximum of no pair: the least finite float32.
+_LEAST = -(2.0**128 - 2.0**104)
+
+
+def start(name: str, zeros: Tensor) -> Parts:
+    """Parts of no pairs; `zeros` `[N]`."""
+    return {"sum": (zeros,), "count": (zeros,), "logsumexp": (zeros + _NONE, zeros)}.get(name, (zeros + _LEAST, zeros))
+
+
+def none(names: tuple[str, ...], zeros: Tensor) -> Tensor:
+    """Numbers `[N, S]` of no pairs."""
+    return finished(names, tuple(start(name, zeros) for name in names))[:, : len(names)]
+
+
+def along(name: str, value: Tensor, counted: Tensor, axis: int) -> Parts:
+    """Parts of the pairs `[T, W]` of a tile along an axis; of "count", values are whether they are counted."""
+    if name in ("sum", "count"):
+        return (ops.sum(ops.cast(value, counted.dtype) * counted, axis=axis),)
+    value = _signed(name, value)
+    value = ops.where(counted > 0, value, ops.full_like(value, _NONE if name == "logsumexp" else _LEAST))
+    largest = ops.max(value, axis=axis, keepdims=True)
+    if name == "logsumexp":
+        terms = ops.exp(value - largest) * counted
+    else:
+        terms = ops.cast(ops.logical_and(counted > 0, _attains(value, largest)), value.dtype)
+    return ops.squeeze(largest, axis=axis), ops.sum(terms, axis=axis)
+
+
+def merged(name: str, before: Parts, after: Parts) -> Parts:
+    """Parts of two sets of pairs together."""
+    if name in ("sum", "count"):
+        return (before[0] + after[0],)
+    top = ops.maximum(before[0], after[0])
+    terms = []
+    for largest, term in (before, after):
+        kept = ops.exp(largest - top) if name == "logsumexp" else ops.cast(_attains(largest, top), top.dtype)
+        terms.append(term * kept)
+    return top, terms[0] + terms[1]
+
+
+def finished(names: tuple[str, ...], reduced: tuple[Parts, ...]) -> Tensor:
+    """Numbers `[N, S]`, and how many pairs attain each maximum and minimum: `[N, S + M]`."""
+    numbers, ties = [], []
+    for name, parts in zip(names, reduced, strict=True):
+        if name in ("sum", "count"):
+            numbers.append(parts[0])
+        elif name == "logsumexp":
+            some = parts[1] > 0
+            numbers.append(parts[0] + ops.log(ops.where(some, parts[1], ops.ones_like(parts[1]))))
+        else:
+            numbers.append(_signed(name, parts[0]))
+            ties.append(ops.where(parts[1] > 0, parts[1], ops.ones_like(parts[1])))
+    return ops.stack(numbers + ties, axis=1)
+
+
+def share(name: str, value: Tensor, number: Tensor, ties: Tensor | None) -> Tensor | float:
+    """Derivative of the row's number by the value of a pair that counts once."""
+    if name == "sum":
+        return 1.0
+    if name == "logsumexp":
+        # At most 1, or 1 over the least weight; of pairs that do not count it may be anything that is finite.
+        return ops.exp(ops.minimum(value - number, 80.0))
+    return ops.cast(_attains(_signed(name, value), _signed(name, number)), value.dtype) / ties
+
+
+def _signed(name: str, value: Tensor) -> Tensor:
+    return -value if name == "min" else value
+
+
+def _attains(value: Tensor, largest: Tensor) -> Tensor:
+    """Whether values are the largest within their rounding, which differs between tiles and between compilers."""
+    rounding = 2.0**-48 if backend.standardize_dtype(value.dtype) == "float64" else 2.0**-20
+    return value >= largest - rounding * ops.abs(largest)
+
+
+def place_of_ties(names: tuple[str, ...], s: int) -> int | None:
+    """Which column of `finished` says how many pairs attain a maximum or minimum; None for other reductions."""
+    if names[s] not in ("max", "min"):
+        return None
+    return len(names) + sum(name in ("max", "min") for name in names[:s])

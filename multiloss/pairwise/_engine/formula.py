@@ -1,0 +1,99 @@
+"""What the author of a loss writes, as the loop needs it: parameters are data, everything else is known in advance."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from keras import ops
+
+from multiloss import _frameworks, checks
+from multiloss.checks import Tensor
+
+Values = tuple[Tensor, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Formula:
+    """A loss without the values of its parameters: equal, and so compiled once, for losses that differ in these alone.
+
+    Its author's methods are called on an object that has the arguments of the constructor as attributes, parameters as
+    tensors, and nothing else.
+    """
+
+    kind: Any  # the class of the loss
+    parameters: tuple[str, ...]
+    learned: tuple[bool, ...]  # of each parameter, whether it gets a gradient
+    constants: tuple[tuple[str, Any], ...]
+
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """How each value of a pair is reduced."""
+        return self.kind.reductions  # type: ignore[no-any-return]
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether there are slopes: the author's or the framework's."""
+        return hasattr(self.kind, "slopes") or _frameworks.differentiates()
+
+    def bound(self, parameters: Sequence[Tensor]) -> Any:
+        """Return the loss with the values of its parameters."""
+        loss = self.kind.__new__(self.kind)
+        for name, value in (*self.constants, *zip(self.parameters, parameters, strict=True)):
+            setattr(loss, name, value)
+        return loss
+
+    def values(self, distance: Tensor, positive: Tensor, parameters: Sequence[Tensor]) -> tuple[Values, Any]:
+        """Return the values of pairs, and of each None or which pairs it is of."""
+        values = self.bound(parameters).values(distance, positive)
+        expected = f"`{self.kind.__name__}.values` must return a tuple of {len(self.reductions)}, one for each of"
+        expected += f" `reductions`, each a tensor in the shape of `distance`, {tuple(distance.shape)}, or a pair of"
+        expected += " such tensors: a value, and for which pairs it counts"
+        if not isinstance(values, (tuple, list)) or len(values) != len(self.reductions):
+            got = len(values) if isinstance(values, (tuple, list)) else type(values).__name__
+            raise ValueError(f"{expected}. Received: {got}")
+        parts = [value if isinstance(value, tuple) else (value, None) for value in values]
+        for part in parts:
+            for tensor in part:
+                if tensor is not None and not checks.has_shape(tensor, distance):
+                    raise ValueError(f"{expected}. Received shape: {tuple(getattr(tensor, 'shape', ()))}")
+        return tuple(value for value, _ in parts), tuple(which for _, which in parts)
+
+    def differentiated(
+        self, distance: Tensor, positive: Tensor, parameters: Sequence[Tensor]
+    ) -> tuple[Values, Any, Callable[[Sequence[Tensor]], tuple[Tensor, Sequence[Tensor]]]]:
+        """Return what `values` does, and the function that takes the upstream gradients of the values.
+
+        It returns the gradient by each distance, and by each parameter that is learned.
+        """
+        if hasattr(self.kind, "slopes") and not any(self.learned):
+            values, which = self.values(distance, positive, parameters)
+            slopes = self.bound(parameters).slopes(distance, positive)
+
+            def pull(upstream: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+                given = (g * s for g, s in zip(upstream, slopes, strict=True) if s is not None and g is not None)
+                return sum(given, start=ops.zeros_like(distance)), ()
+
+            return values, which, pull
+
+        # Of a "count", values have no derivative.
+        real = [name != "count" for name in self.reductions]
+
+        def function(distance: Tensor, *learned: Tensor) -> tuple[Values, Any]:
+            given = iter(learned)
+            every = [next(given) if new else old for old, new in zip(parameters, self.learned, strict=True)]
+            values, which = self.values(distance, positive, every)
+            counted = [None if is_real else value for is_real, value in zip(real, values, strict=True)]
+            return tuple(value for is_real, value in zip(real, values, strict=True) if is_real), (counted, which)
+
+        learned = [parameter for parameter, new in zip(parameters, self.learned, strict=True) if new]
+        results, (counted, which), pull_back = _frameworks.vjp(function, [distance, *learned])
+        given = iter(results)
+        values = tuple(next(given) if value is None else value for value in counted)
+
+        def pull_all(upstream: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+            if not any(real):
+                return ops.zeros_like(distance), [ops.zeros_like(parameter) for parameter in learned]
+            slope, *by_parameter = pull_back([g for is_real, g in zip(real, upstream, strict=True) if is_real])
+            return slope, by_parameter
+
+        return values, which, pull_all

@@ -1,0 +1,70 @@
+"""The pairwise user loss: draw the embeddings of one user together, push those of different users apart."""
+
+from typing import Any, Literal, Unpack, final
+
+import keras
+from keras import ops
+
+from multiloss import checks
+from multiloss.checks import Tensor
+from multiloss.pairwise._base import PairOptions, PairwiseLoss, PairwiseOptions
+
+__all__ = ["PairwiseUserLoss", "pairwise_user_loss"]
+Pairs = Literal["sum", "mean"]
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class PairwiseUserLoss(PairwiseLoss):
+    """Signed distances of all pairs: added where both rows belong to the same user, subtracted where they do not.
+
+        loss_i = 0.5 * sum_j s_ij d_ij,   d_ij = ||x_i - x_j||,   s_ij = +1 for the same user, -1 otherwise
+
+    so that the rows add up to the sum over the pairs i < j; without the 0.5 for pairs with references. This grows with
+    the batch. `pairs="mean"` does not: `loss_i = mean_j s_ij d_ij`.
+
+    Args:
+        margin: None, or a finite number >= 0, in the unit of the distances: what d_ij of different users counts for at
+            most. Without it the loss has no lower bound, and drives an encoder that has none either to infinity.
+        pairs: "sum" or "mean", what is taken over the pairs of a row.
+        **options: as in `PairwiseLoss`, which also says what data a loss takes, what it returns and what it costs.
+
+    Example:
+        >>> from multiloss import PairwiseUserLoss  # 5 - 1 - 4.243
+        >>> round(float(PairwiseUserLoss(reduction="sum")([7, 7, 9], [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])), 3)
+        -0.243
+    """
+
+    def __init__(self, margin: float | None = None, pairs: Pairs = "sum", **options: Unpack[PairwiseOptions]):
+        super().__init__(**options)
+        self.margin = None if margin is None else checks.parameter("margin", margin, checks.non_negative_or_none)
+        self.pairs = checks.one_of("pairs", pairs, ("sum", "mean"))
+
+    def values(self, distance: Tensor, positive: Tensor) -> tuple[Tensor]:
+        """Return the signed distance."""
+        # `where`, not `minimum`: a NaN stays NaN.
+        capped = distance if self.margin is None else ops.where(distance > self.margin, self.margin, distance)
+        return (ops.where(positive, distance, -capped),)
+
+    def row(self, reduced: tuple[Tensor, ...], count: Tensor) -> Tensor:
+        """Return the sum or the mean."""
+        return reduced[0] / (count if self.pairs == "mean" else self.rows_per_pair)
+
+
+def pairwise_user_loss(
+    labels: Any,
+    embeddings: Any,
+    /,
+    *,
+    margin: float | None = None,
+    pairs: Pairs = "sum",
+    **options: Unpack[PairOptions],
+) -> Tensor:
+    """Rows `[B]` of `PairwiseUserLoss`, which describes the arguments.
+
+    Example:
+        >>> from multiloss import pairwise_user_loss  # distances 5, 1 and 4.243
+        >>> [round(float(row), 3) for row in pairwise_user_loss([7, 7, 9], [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])]
+        [2.0, 0.379, -2.621]
+    """
+    return PairwiseUserLoss(margin, pairs).rows(labels, embeddings, **options)

@@ -1,0 +1,172 @@
+"""Imports run one way, as the data flow, and only the seams import a framework. Read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import multiloss
+
+PACKAGE = Path(multiloss.__file__).parent
+MODULES = sorted(
+    "multiloss." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if path != PACKAGE / "__init__.py"
+)
+# What each module may import of multiloss: the way the data flow, and never back.
+IMPORTS = {
+    "multiloss": {
+        "multiloss._backends",
+        "multiloss._register_on_keras_import",
+        "multiloss.ids",
+        "multiloss.losses",
+        "multiloss.oracles",
+        "multiloss.overlap",
+        "multiloss.pairwise",
+    },
+    "multiloss._backends": set(),
+    "multiloss._register_on_keras_import": {"multiloss._backends"},
+    "multiloss.oracles": set(),
+    "multiloss.ids": set(),
+    "multiloss._frameworks": set(),
+    "multiloss.checks": {"multiloss._frameworks", "multiloss.ids"},
+    "multiloss._base": {"multiloss.checks"},
+    "multiloss.distribution": {"multiloss.checks"},
+    "multiloss.losses": {"multiloss.pairwise._base"},
+    "multiloss.pairwise": {"multiloss.pairwise.*"},
+    # From the hardware to the loop.
+    "multiloss.pairwise._engine": set(),
+    "multiloss.pairwise._engine.products": {"multiloss._frameworks", "multiloss.checks"},
+    "multiloss.pairwise._engine.distances": {"multiloss.checks", "multiloss.pairwise._engine.products"},
+    "multiloss.pairwise._engine.accumulate": {"multiloss.checks"},
+    "multiloss.pairwise._engine.formula": {"multiloss._frameworks", "multiloss.checks"},
+    "multiloss.pairwise._engine.tiles": {"multiloss.checks"},
+    "multiloss.pairwise._engine.loop": {
+        "multiloss.checks",
+        "multiloss.distribution",
+        "multiloss.pairwise._engine.accumulate",
+        "multiloss.pairwise._engine.distances",
+        "multiloss.pairwise._engine.formula",
+        "multiloss.pairwise._engine.products",
+        "multiloss.pairwise._engine.tiles",
+    },
+    "multiloss.pairwise._base": {
+        "multiloss._base",
+        "multiloss._frameworks",
+        "multiloss.checks",
+        "multiloss.distribution",
+        "multiloss.pairwise._engine.accumulate",
+        "multiloss.pairwise._engine.formula",
+        "multiloss.pairwise._engine.loop",
+        "multiloss.pairwise._engine.tiles",
+    },
+    "multiloss.pairwise.*": {"multiloss.checks", "multiloss.pairwise._base"},
+    "multiloss.overlap": {
+        "multiloss.overlap.*",
+        "multiloss.overlap.combined_losses",
+        "multiloss.overlap.options",
+    },
+    "multiloss.overlap.options": {"multiloss.checks"},
+    "multiloss.overlap.engine": {"multiloss.checks", "multiloss.overlap.options"},
+    "multiloss.overlap.base": {"multiloss.checks", "multiloss._base", "multiloss.overlap.options"},
+    "multiloss.overlap.*": {
+        "multiloss._base",
+        "multiloss.checks",
+        "multiloss.overlap.base",
+        "multiloss.overlap.engine",
+        "multiloss.overlap.options",
+        "multiloss.overlap.pixels",
+    },
+    "multiloss.overlap.pixels": {"multiloss.checks", "multiloss.overlap.engine", "multiloss.overlap.options"},
+    # The checker runs Keras in processes of their own: only the worker imports it, and the frameworks.
+    "multiloss.__main__": {"multiloss.check.cli"},
+    "multiloss.check": {
+        "multiloss.check.*",
+        "multiloss.check.inputs",
+        "multiloss.check.pool",
+        "multiloss.check.report",
+        "multiloss.check.run",
+        "multiloss.check.targets",
+    },
+    **{f"multiloss.check.{name}": set() for name in ("targets", "report", "compare")},
+    "multiloss.check.pool": {"multiloss._backends"},
+    "multiloss.check.inputs": {"multiloss.check.targets"},
+    "multiloss.check.worker": {"multiloss.check.targets"},
+    "multiloss.check.judge": {
+        "multiloss.check.compare",
+        "multiloss.check.inputs",
+        "multiloss.check.pool",
+        "multiloss.check.report",
+    },
+    "multiloss.check.search": {"multiloss.check.inputs", "multiloss.check.report", "multiloss.check.targets"},
+    "multiloss.check.run": {
+        "multiloss._backends",
+        "multiloss.check.compare",
+        "multiloss.check.inputs",
+        "multiloss.check.judge",
+        "multiloss.check.pool",
+        "multiloss.check.report",
+        "multiloss.check.search",
+        "multiloss.check.targets",
+    },
+    # The command, which tells the version; asserting and the plugin.
+    "multiloss.check.cli": {
+        "multiloss",
+        "multiloss._backends",
+        "multiloss.check.inputs",
+        "multiloss.check.pool",
+        "multiloss.check.run",
+    },
+    "multiloss.check.*": {
+        "multiloss.check.*",
+        "multiloss.check.pool",
+        "multiloss.check.report",
+        "multiloss.check.run",
+    },
+    # What is made of other losses.
+    "multiloss.overlap.combined_losses": {
+        "multiloss._base",
+        "multiloss.checks",
+        "multiloss.overlap.base",
+        "multiloss.overlap.dice_losses",
+        "multiloss.overlap.pixel_losses",
+    },
+}
+
+# The files whose job is a framework's own API.
+SEAMS = ("multiloss._frameworks", "multiloss.check.worker", "multiloss.distribution")
+
+
+def imported(module):
+    """Modules of multiloss and top-level names of others that a module's source imports."""
+    path = PACKAGE.joinpath(*module.split(".")[1:])
+    tree = ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text())
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inner & set(MODULES) or {node.module}
+    return names
+
+
+def of_room(module):
+    """multiloss.room.* for a module of a room that has no line of its own."""
+    return module if module in IMPORTS else module.rpartition(".")[0] + ".*"
+
+
+@pytest.mark.parametrize("module", ["multiloss", *MODULES])
+def test_imports_run_one_way(module):
+    allowed = IMPORTS[of_room(module)]
+    for name in imported(module):
+        if name.split(".")[0] == "multiloss":
+            assert name in allowed or of_room(name) in allowed, f"{module} imports {name}"
+
+
+@pytest.mark.parametrize("module", ["multiloss", *MODULES])
+def test_no_module_imports_a_framework(module):
+    frameworks = {name.split(".")[0] for name in imported(module)} & {"tensorflow", "jax", "torch"}
+    assert not frameworks or module in SEAMS
+    assert not [name for name in imported(module) if name.startswith("keras.src")]
