@@ -176,7 +176,9 @@ def main():
     else:
         train, count, replicas = {"jax": jax_devices, "torch": torch_processes}[BACKEND]()
     for replica in replicas:
-        print(f"replica {replica} of {count}: rows {replica * BATCH // count} to {(replica + 1) * BATCH // count - 1}")
+        first, last = replica * BATCH // count, (replica + 1) * BATCH // count - 1
+        # The line's end in the same write as the line, since several processes share one output.
+        print(f"replica {replica} of {count}: rows {first} to {last}\n", end="")
 
     x, y = load_digits(return_X_y=True)
     x, y = (x[: STEPS * BATCH] / 16).astype("float32"), y[: STEPS * BATCH]

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import keras
+import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples/distributed.py"
 LAUNCHERS = {"torch": ["-m", "torch.distributed.run", "--nproc-per-node", "2"]}  # torchrun
 
 
+@pytest.mark.full
 def test_distributed():
     backend = keras.backend.backend()
     count = {"jax": 4}.get(backend, 2)

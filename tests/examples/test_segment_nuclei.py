@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.full
 EXAMPLE = Path(__file__).parents[2] / "examples/segment_nuclei.py"
 DATA = EXAMPLE.parent / "data/nuclei.npz"
 

@@ -5,10 +5,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import pytest
+
 EXAMPLE = Path(__file__).parents[2] / "examples/user_embeddings.py"
 
 
-def test_user_embeddings(tmp_path):
+# The README's first command is for JAX; the full tier has the others.
+@pytest.mark.parametrize(
+    "backend",
+    [pytest.param(keras.backend.backend(), marks=() if keras.backend.backend() == "jax" else pytest.mark.full)],
+)
+def test_user_embeddings(backend, tmp_path):
     output = subprocess.run(
         [sys.executable, EXAMPLE, "--json", "result.json"], cwd=tmp_path, check=True, capture_output=True, text=True
     ).stdout
