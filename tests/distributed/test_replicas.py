@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.full
 BACKEND = keras.backend.backend()
 TRAIN = Path(__file__).parent / "train.py"
 # (engine, number of processes)
@@ -88,7 +89,7 @@ def test_trains_as_on_one_device(engine, count, alone, tmp_path):
 
 # What the replicas of several processes can do wrong. JAX has one program, whose arrays have one shape and dtype. After
 # an error, TensorFlow's processes have to start again, which takes half a minute each time: one of three.
-REFUSED = {"features": "`y_pred`", "dtype": "`y_true`", "weights": "`sample_weight`"}
+REFUSED = {"features": "`embeddings`", "dtype": "`labels`", "weights": "`sample_weight`"}
 SEVERAL = [engine for engine in ENGINES[-1:] if engine[1] > 1]
 
 if SEVERAL:

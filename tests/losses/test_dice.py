@@ -5,11 +5,11 @@ import re
 import keras
 import numpy as np
 import pytest
-from frameworks import MODES, evaluate
+from frameworks import QUICK, evaluate, modes
 from keras import ops
 
 from multiloss import dice_coef, dice_loss
-from multiloss.losses import keras_mask
+from multiloss._base import keras_mask
 
 TRUTH = np.array([[1, 1, 0, 0], [1, 0, 0, 0]])
 SOFT = np.array([[0.9, 0.4, 0.2, 0.1], [0.6, 0.7, 0.3, 0.0]], np.float32)
@@ -60,13 +60,13 @@ def test_a_perfect_mask_of_a_million_pixels_is_perfect(dtype, thresh):
 def test_empty_masks_are_a_match_without_smooth_too():
     zeros = np.zeros((2, 3), np.float32)
     for smooth in (0, 1e-50, 1e-5, 1):  # 1e-50 is 0 in float32
-        value, gradient = evaluate("eager", lambda t, p, smooth=smooth: dice_coef(t, p, smooth=smooth), zeros, zeros)
+        value, gradient = evaluate(QUICK, lambda t, p, smooth=smooth: dice_coef(t, p, smooth=smooth), zeros, zeros)
         assert value == 1
         assert np.isfinite(gradient).all()
         assert (smooth > 1e-45) or (gradient == 0).all()
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", modes(QUICK))
 @pytest.mark.parametrize("thresh", [None, 0.5])
 def test_a_nan_shows_in_the_loss(mode, thresh):
     bad = SOFT.copy()
@@ -75,7 +75,7 @@ def test_a_nan_shows_in_the_loss(mode, thresh):
     assert np.isnan(value)
 
 
-@pytest.mark.parametrize("thresh", [0.3, 0.5, 0.9])
+@pytest.mark.parametrize("thresh", [0.5, *(pytest.param(thresh, marks=pytest.mark.full) for thresh in (0.3, 0.9))])
 def test_a_thresholded_dice_trains(thresh):
     """A plain `y_pred > thresh` has no gradient, and nothing moves. Straight-through, it learns a disc."""
     row, column = np.mgrid[-1:1:16j, -1:1:16j]
@@ -216,7 +216,7 @@ def test_errors_of_inputs(truth, prediction, error, message):
             function(truth, prediction)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", modes(QUICK))
 def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
     for thresh in (None, 0.5):
         with pytest.raises(Exception, match=MISMATCH):

@@ -1,19 +1,38 @@
-"""Every loss of the table against its oracle: value, gradient, compiled, half precision, weights, config and `fit`."""
+"""Every loss of the table against its oracle: value, gradient, compiled, half precision, weights, config and `fit`.
+
+The default tier has every case and batch in the quickest mode of the backend, and one case of every function or class
+for what does not depend on its parameters. The full tier has all of them in every mode.
+"""
 
 import functools
+import inspect
 
 import keras
 import numpy as np
 import pytest
 from cases import CASES, gradient_of
-from frameworks import BACKEND, MODES, Split, evaluate
+from frameworks import BACKEND, COMPILED, FAST, MODES, QUICK, evaluate, in_shares, quick
 from keras import ops
 
-EACH_CASE = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-EACH_BATCH = pytest.mark.parametrize(
-    ("case", "batch"),
-    [pytest.param(case, batch, id=f"{name}-{batch}") for name, case in CASES.items() for batch in case.batches],
-)
+
+def first(of):
+    """The first case of each `of(case)`, in their order."""
+    names = set({of(case): name for name, case in reversed(CASES.items())}.values())
+    return [name for name in CASES if name in names]
+
+
+def each_case(default):
+    """Every case as a parameter, of which some are in the default tier."""
+    names = [pytest.param(name, marks=() if name in default else pytest.mark.full) for name in CASES]
+    return pytest.mark.parametrize("name", names)
+
+
+FUNCTIONS = first(lambda case: case.function.func)
+CLASSES = first(lambda case: case.loss.func)
+EACH_CLASS = each_case(CLASSES)
+# Those that differ from others in shape, in dtype, or in the way through the formula.
+SOME = ("random", "batch of 0")
+MORE = (*SOME, "truth of bool", "both empty", "shape [B]")
 
 # float32 rounds to 6e-8; a value is a sum of up to 120 rounded terms, partly cancelling. Promised: 1e-6 of their sum.
 VALUE = 1e-6
@@ -39,12 +58,12 @@ def expected(case, batch):
     return value, upstream, gradient_of(oracle, y, point, upstream)
 
 
-def assert_agrees(name, mode, batch, **parameters):
-    """Value and gradient agree with the oracle, with parameters that change neither."""
+def assert_agrees(name, mode, batch, function=None):
+    """Value and gradient agree with the oracle: of the function of a case, or of one that should be the same."""
     case = CASES[name]
     y, x = case.batches[batch]
     rows, upstream, slope = expected(name, batch)
-    value, gradient = evaluate(mode, functools.partial(case.function, **parameters), y, x, upstream)
+    value, gradient = evaluate(mode, function or case.function, y, x, upstream)
 
     assert value.shape == rows.shape
     assert value.dtype == np.float32
@@ -55,78 +74,148 @@ def assert_agrees(name, mode, batch, **parameters):
     np.testing.assert_allclose(np.asarray(gradient, np.float64), slope, rtol=0, atol=tolerance)
 
 
-@pytest.mark.parametrize(("name", "batch"), [(name, batch) for name, case in CASES.items() for batch in case.batches])
-def test_eager(name, batch):
-    assert_agrees(name, "eager", batch)
+def each_batch():
+    """Every batch of every case. In the default tier all that are of the shape and dtype of the first: it is compiled.
+
+    Of other shapes, an empty batch of each function, and whatever no case before had.
+    """
+    seen = set()
+    for name, case in CASES.items():
+        y, x = case.batches["random"]
+        for batch, (other, points) in case.batches.items():
+            alike = (other.shape, points.shape, other.dtype) == (y.shape, x.shape, y.dtype)
+            wanted = alike or batch not in seen or (batch in SOME and name in FUNCTIONS)
+            seen.add(batch)
+            yield pytest.param(name, batch, marks=() if wanted else pytest.mark.full)
 
 
-# Those that differ from others in shape, in dtype, or in the way through the formula. To compile takes torch 10 s a
-# function where the others take less than one, so it compiles one batch, of the first case of a function.
-COMPILED = {"random", "batch of 0", "truth of bool", "both empty", "shape [B]"}
-FIRST = {case.function.func: name for name, case in reversed(CASES.items())}.values()
+@pytest.mark.parametrize(("name", "batch"), list(each_batch()))
+def test_every_batch(name, batch):
+    assert_agrees(name, QUICK, batch)
 
 
-@pytest.mark.parametrize("mode", MODES[1:])
-@pytest.mark.parametrize("name", FIRST if BACKEND == "torch" else CASES)
-def test_compiled(name, mode):
-    batches = {"random"} if BACKEND == "torch" else COMPILED & CASES[name].batches.keys()
-    for batch in batches & {"random", "batch of 0"} if "unknown" in mode else batches:
-        assert_agrees(name, mode, batch)
+@pytest.mark.parametrize("mode", [mode for mode in ("eager", COMPILED) if mode != QUICK])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_eager_and_compiled(name, mode):
+    for batch in SOME if mode == COMPILED else SOME[:1]:
+        if batch in CASES[name].batches:
+            assert_agrees(name, mode, batch)
 
 
-PAIRWISE = [name for name, case in CASES.items() if case.batches.keys() >= {"labels [B, 2]"}]
+# torch takes seconds to compile a function where the others take less than one: it is done to each once, and above.
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [(n, m) for n in CASES for m in MODES if m not in (QUICK, "aot_eager") and (m != "inductor" or n in FUNCTIONS)],
+)
+def test_every_mode(name, mode):
+    some = SOME if "unknown" in mode or BACKEND == "torch" else MORE
+    for batch in CASES[name].batches:
+        # JAX compiles each operation by itself then.
+        if batch in some or (mode == "eager" and BACKEND != "jax"):
+            assert_agrees(name, mode, batch)
 
 
-@pytest.mark.parametrize("mode", [mode for mode in (MODES[0], MODES[-1]) if mode != "inductor"])
-@pytest.mark.parametrize("name", PAIRWISE)
+SHARED = {
+    name: in_shares(case.loss.func, **{k: v for k, v in case.loss.keywords.items() if k != "reduction"}, tile=2)
+    for name, case in CASES.items()
+    if "labels [B, 2]" in case.batches
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("pairwise_user_loss", QUICK),
+        *(
+            pytest.param("pairwise_user_loss", m, marks=pytest.mark.full)
+            for m in dict.fromkeys((FAST[0], FAST[-1]))
+            if m != QUICK
+        ),
+        *(pytest.param(name, QUICK, marks=pytest.mark.full) for name in SHARED if name != "pairwise_user_loss"),
+    ],
+)
 def test_shares_of_replicas_make_up_the_whole(name, mode):
     """Of two tiles each, of a block of columns each. `tests/distributed` has real replicas."""
-    for batch in CASES[name].batches if mode == "eager" else ["random", "labels [B, 2]"]:
-        assert_agrees(name, mode, batch, share=Split(), tile=2)
+    for batch in ("random", "labels [B, 2]"):
+        assert_agrees(name, mode, batch, SHARED[name])
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@EACH_CASE
-def test_half_precision_inputs_are_computed_in_float32(case, dtype):
+@pytest.mark.full
+def test_shares_of_every_batch():
+    for batch in CASES["pairwise_user_loss"].batches:
+        assert_agrees("pairwise_user_loss", QUICK, batch, SHARED["pairwise_user_loss"])
+
+
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.full)])
+@EACH_CLASS
+def test_half_precision_inputs_are_computed_in_float32(name, dtype):
+    case = CASES[name]
     y, x = case.batches["random"]
     half = ops.convert_to_tensor(x, dtype=dtype)
     exact = ops.convert_to_numpy(ops.cast(half, "float32"))
-    value = case.function(y, half)
+    value = quick(case.function)(y, half)
     assert keras.backend.standardize_dtype(value.dtype) == "float32"
     error = np.abs(ops.convert_to_numpy(value) - case.oracle(y, exact))
     assert (error <= VALUE * case.scale(y, exact)).all()
     # The loss, too, whatever precision it is asked for: the inputs are not rounded once more on their way.
-    error = case.loss(dtype=dtype)(y, exact) - case.loss()(y, exact)
-    assert float(error) == 0
+    error = float(quick(case.loss(dtype=dtype))(y, exact)) - case.total(case.oracle, y, exact, np.ones(len(x), int))
+    assert abs(error) <= VALUE * np.sum(case.scale(y, exact))
 
 
-@EACH_CASE
-def test_float64_inputs_are_computed_in_float64_where_the_backend_has_it(case):
+@EACH_CLASS
+def test_float64_inputs_are_computed_in_float64_where_the_backend_has_it(name):
+    case = CASES[name]
     y, x = case.batches["random"]
     wide = x.astype(np.float64) if BACKEND == "jax" else ops.convert_to_tensor(x, dtype="float64")
-    value = ops.convert_to_numpy(case.function(y, wide))
+    value = ops.convert_to_numpy(quick(case.function)(y, wide))
     assert value.dtype == (np.float32 if BACKEND == "jax" else np.float64)
     # 1e-14: fifty times the rounding of float64, for a sum of some hundred terms.
     tolerance = VALUE if BACKEND == "jax" else 1e-14
     assert (np.abs(value - case.oracle(y, x)) <= tolerance * case.scale(y, x)).all()
+    # So are losses that are asked for it, whatever reduces their values. (JAX warns of a float64 that it has not.)
+    reductions = [{"reduction": name} for name in ("sum", "mean", "sum_over_batch_size", "mean_with_sample_weight")]
+    for given in reductions * (BACKEND != "jax" and "reduction" in case.loss.keywords):
+        result = ops.convert_to_numpy(case.loss(dtype="float64", **given)(y, x.astype(np.float64)))
+        assert result.dtype == np.float64
+        count = 1 if given["reduction"] == "sum" or not value.ndim else len(x)
+        total = case.total(case.oracle, y, x, np.ones(len(x), int))
+        assert abs(result - total / count) <= tolerance * np.sum(case.scale(y, x))
 
 
-@EACH_BATCH
-def test_loss_and_weights(case, batch):
+@functools.cache
+def summed(name):
+    """The loss of a case, compiled once for batches of one shape."""
+    return quick(CASES[name].loss())
+
+
+@pytest.mark.parametrize(
+    ("name", "batch"),
+    [
+        pytest.param(name, batch, marks=() if batch in SOME else pytest.mark.full)
+        for name, case in CASES.items()
+        for batch in case.batches
+    ],
+)
+def test_loss_and_weights(name, batch):
+    case = CASES[name]
     y, x = case.batches[batch]
     ones = np.ones(len(x), int)
     tolerance = VALUE * max(1e-30, np.sum(case.scale(y, x)))
-    assert abs(float(case.loss()(y, x)) - case.total(case.oracle, y, x, ones)) <= tolerance
+    loss = summed(name)
+    assert abs(float(loss(y, x)) - case.total(case.oracle, y, x, ones)) <= tolerance
     for weights in (np.arange(len(x)) % 3, 0 * ones):
+        # One a row, with an axis of 1 where the predictions have it too; `fit` has them without, below.
+        value = loss(y, x, weights.astype(np.float32).reshape((-1, 1)[: x.ndim]))
+        assert value.shape == ()
         expected = case.total(case.oracle, y, x, weights)
-        for shape in [(-1,), (-1, 1)][: x.ndim]:
-            value = case.loss()(y, x, weights.astype(np.float32).reshape(shape))
-            assert value.shape == ()
-            assert abs(float(value) - expected) <= 2 * tolerance  # weights up to 2
+        assert abs(float(value) - expected) <= 2 * tolerance  # weights up to 2
 
 
-@EACH_CASE
-def test_mask_is_a_weight_of_zero(case):
+@EACH_CLASS
+def test_mask_is_a_weight_of_zero(name):
+    case = CASES[name]
+
     class Mask(keras.layers.Layer):
         def call(self, inputs):
             return inputs
@@ -143,34 +232,55 @@ def test_mask_is_a_weight_of_zero(case):
     assert abs(float(case.loss()(y, masked, weights)) - case.total(case.oracle, y, x, kept * weights)) <= tolerance
 
 
-@EACH_CASE
-def test_config_round_trip_keeps_everything(case):
-    y, x = case.batches["random"]
+@EACH_CLASS
+def test_config_round_trip_keeps_everything(name):
+    case = CASES[name]
     loss = case.loss(name="mine", dtype="bfloat16")
     again = type(loss).from_config(loss.get_config())
     assert again.get_config() == loss.get_config()
     assert (again.name, again.dtype) == ("mine", "bfloat16")
     deserialized = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(deserialized) is type(loss)
     assert deserialized.get_config() == loss.get_config()
-    assert float(deserialized(y, x)) == float(again(y, x)) == float(loss(y, x))
+    # What is in the config is all that there is: every parameter and option is an attribute.
+    for argument, value in loss.get_config().items():
+        assert getattr(loss, argument) == value or argument == "losses"
+    assert set(inspect.signature(type(loss)).parameters) - {"options"} <= loss.get_config().keys() | {"reduction"}
 
 
-@EACH_CASE
-def test_save_and_load_without_custom_objects(case, tmp_path):
+@EACH_CLASS
+def test_save_and_load_without_custom_objects(name, tmp_path):
+    case = CASES[name]
     y, x = case.batches["random"]
     model = keras.Sequential([keras.Input(x.shape[1:]), keras.layers.Activation("linear")])
     model.compile(loss=case.loss())
-    before = model.evaluate(x, y, batch_size=len(x), verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert type(loaded.loss) is type(model.loss)
     assert loaded.loss is not model.loss
     assert loaded.loss.get_config() == model.loss.get_config()
-    assert loaded.evaluate(x, y, batch_size=len(x), verbose=0) == before
+    expected = case.total(case.oracle, y, x, np.ones(len(x), int))
+    assert abs(loaded.evaluate(x, y, batch_size=len(x), verbose=0) - expected) <= VALUE * np.sum(case.scale(y, x))
 
 
-@EACH_CASE
-def test_one_step_of_fit_is_the_step_of_the_oracle(case):
+def assert_moved(case, y, x, weights, value, dense, start, rate):
+    """A step of a model that is one layer has the loss of the oracle, and moves the layer by its gradient."""
+    prediction = (x @ start).astype(np.float64)
+    expected = case.total(case.oracle, y, prediction.astype(np.float32), weights)
+    tolerance = VALUE * np.sum(case.scale(y, x)) * weights.max()
+    assert abs(value - expected) <= tolerance
+
+    oracle, point = case.tangent(case.oracle, prediction.astype(np.float32))
+    slope = gradient_of(lambda y, x: case.total(oracle, y, x, weights), y, point)
+    step = rate * np.einsum("ni,nj->ij", x.reshape(-1, x.shape[-1]), slope.reshape(-1, x.shape[-1]))
+    (moved,) = dense.get_weights()
+    # A weight near 1 is stored to 6e-8; the step itself to GRADIENT.
+    np.testing.assert_allclose(moved, start - step, rtol=0, atol=GRADIENT * np.abs(step).max() + 2e-7)
+
+
+@EACH_CLASS
+def test_one_step_of_fit_is_the_step_of_the_oracle(name):
+    case = CASES[name]
     y, x = case.batches["random"]
     weights = np.arange(len(x)) + 1
     start = np.eye(x.shape[-1], dtype=np.float32) * 0.8
@@ -180,15 +290,30 @@ def test_one_step_of_fit_is_the_step_of_the_oracle(case):
     rate = 1e-2
     model.compile(loss=case.loss(), optimizer=keras.optimizers.SGD(rate))
     history = model.fit(x, y, sample_weight=weights.astype(np.float32), batch_size=len(x), verbose=0)
+    assert_moved(case, y, x, weights, history.history["loss"][0], dense, start, rate)
 
-    prediction = (x @ start).astype(np.float64)
-    expected = case.total(case.oracle, y, prediction.astype(np.float32), weights)
-    tolerance = VALUE * np.sum(case.scale(y, x)) * weights.max()
-    assert abs(history.history["loss"][0] - expected) <= tolerance
 
-    oracle, point = case.tangent(case.oracle, prediction.astype(np.float32))
-    slope = gradient_of(lambda y, x: case.total(oracle, y, x, weights), y, point)
-    step = rate * np.einsum("ni,nj->ij", x.reshape(-1, x.shape[-1]), slope.reshape(-1, x.shape[-1]))
-    (moved,) = dense.get_weights()
-    # A weight near 1 is stored to 6e-8; the step itself to GRADIENT.
-    np.testing.assert_allclose(moved, start - step, rtol=0, atol=GRADIENT * np.abs(step).max() + 2e-7)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in SHARED or n == "dice" else pytest.mark.full) for n in CLASSES],
+)
+def test_inside_a_layer_of_a_model_that_knows_no_batch_size(name):
+    """Trained one step, on a loss that a layer adds."""
+    case = CASES[name]
+    y, x = case.batches["random"]
+    y = y.astype(np.int32) if y.dtype.kind == "i" else y  # the integers that Keras has on every backend
+
+    class Adds(keras.layers.Layer):
+        def call(self, inputs):
+            truth, prediction = inputs
+            self.add_loss(loss(truth, prediction))
+            return prediction
+
+    loss, dense = case.loss(), keras.layers.Dense(x.shape[-1], use_bias=False)
+    inputs = [keras.Input(y.shape[1:], dtype=y.dtype.name), keras.Input(x.shape[1:])]
+    model = keras.Model(inputs, Adds()([inputs[0], dense(inputs[1])]))
+    start, rate = np.eye(x.shape[-1], dtype=np.float32) * 0.8, 1e-2
+    dense.set_weights([start])
+    model.compile(keras.optimizers.SGD(rate))
+    history = model.fit([y, x], batch_size=len(x), verbose=0)
+    assert_moved(case, y, x, np.ones(len(x), int), history.history["loss"][0], dense, start, rate)

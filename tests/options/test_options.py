@@ -1,0 +1,468 @@
+"""What options of the overlap losses mean: masks, identities, empty truth, messages. The same on each backend: once."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+from cases import CLASSES, FIRST_EMPTY, HARD, LOGITS, ONE_HOT, PARTS, SOFT
+from frameworks import evaluate
+from keras import ops
+from overlap import CLOSE, EACH, NAMES, values
+
+import multiloss
+from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, dice, jaccard, oracles, tversky
+
+# --- masks and weights -----------------------------------------------------------------------------------------------
+
+rng = np.random.default_rng(4)
+PIXELS = rng.uniform(0, 2, (3, 5)).astype(np.float32) * (rng.uniform(0, 1, (3, 5)) > 0.3)
+MASKS = {
+    "[B]": PIXELS[:, 0],
+    "[B, N]": PIXELS,
+    "[B, N] of bool": PIXELS > 0,
+    "[B, N, 1]": PIXELS[..., None],
+    "[B, N, C]": PIXELS[..., None] * np.array([1, 0, 2], np.float32),
+}
+
+
+@EACH
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("over", ["sample", "batch"])
+def test_masks_weight_pixels(name, mask, over):
+    options = {"mode": "multiclass", "mask": MASKS[mask], "over": over}
+    expected = getattr(oracles, name)(CLASSES, PARTS, **options)
+    np.testing.assert_allclose(values(name, CLASSES, PARTS, **options), expected, **CLOSE)
+
+
+@EACH
+def test_pixels_of_weight_0_are_as_good_as_absent(name):
+    options = {"mode": "multiclass"}
+    padded, more = np.pad(CLASSES, [[0, 0], [0, 4]], constant_values=1), np.pad(PARTS, [[0, 0], [0, 4], [0, 0]])
+    mask = np.arange(9) < 5
+    expected = values(name, CLASSES, PARTS, **options)
+    for given in (np.tile(mask, (3, 1)), np.tile(mask, (3, 1)).astype(np.float16)):
+        np.testing.assert_allclose(values(name, padded, more, mask=given, **options), expected, **CLOSE)
+    marked = np.where(mask, padded, 255)
+    np.testing.assert_allclose(values(name, marked, more, ignore_index=255, **options), expected, **CLOSE)
+    wanted = np.where(mask[:, None], np.eye(3, dtype=int)[padded], [0, 0, 1])
+    one_hot = values(name, wanted * mask[:, None], more, mask=np.tile(mask, (3, 1)), **options)
+    np.testing.assert_allclose(one_hot, expected, **CLOSE)
+
+
+def test_masks_of_pixels_and_classes_have_their_classes_where_predictions_have_them():
+    options = {"mode": "multilabel", "data_format": "channels_first"}
+    y, x, mask = (np.moveaxis(part, -1, 1) for part in (ONE_HOT, PARTS, MASKS["[B, N, C]"]))
+    expected = oracles.dice(ONE_HOT, PARTS, mode="multilabel", mask=MASKS["[B, N, C]"])
+    np.testing.assert_allclose(values("dice", y, x, mask=mask, **options), expected, **CLOSE)
+
+
+def test_weights_with_axes_of_pixels_go_into_the_sums():
+    expected = np.mean(oracles.dice(ONE_HOT, PARTS, mode="multiclass", mask=PIXELS))
+    for weights in (PIXELS, PIXELS[..., None]):
+        loss = float(DiceLoss(mode="multiclass")(ONE_HOT, PARTS, weights))
+        assert loss == pytest.approx(expected, abs=CLOSE["atol"])
+
+
+def test_a_keras_mask_of_pixels_goes_into_the_sums():
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.convert_to_tensor(PIXELS > 0)
+
+    expected = oracles.dice(CLASSES, PARTS, mode="multiclass", mask=PIXELS > 0)
+    weights = np.array([1.0, 0.0, 3.0], np.float32)
+    loss = DiceLoss(mode="multiclass", reduction="sum")
+    assert float(loss(CLASSES, Mask()(PARTS), weights)) == pytest.approx(weights @ expected, abs=5e-6)  # float32
+
+
+@EACH
+def test_weights_pick_samples(name):
+    class_name = next(other for other in dir(multiloss) if other.lower() == name.replace("_", "") + "loss")
+    loss = getattr(multiloss, class_name)(reduction="sum")
+    first = float(loss(HARD, SOFT, np.array([1.0, 0.0, 0.0], np.float32)))
+    assert first == pytest.approx(values(name, HARD, SOFT)[0], abs=CLOSE["atol"])
+    # Far more than rounding, and less than samples of random pixels differ by.
+    assert first != pytest.approx(float(loss(HARD, SOFT, np.array([0.0, 1.0, 0.0], np.float32))), abs=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3,), (3, 1), (3, 1, 1)])
+@pytest.mark.parametrize("reduction", [None, "sum", "sum_over_batch_size"])
+def test_weights_and_masks_of_rows_may_have_axes_of_1(shape, reduction):
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return 1 * inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.convert_to_tensor(np.reshape([True, False, True], shape))
+
+    loss, weights = DiceLoss(reduction=reduction), np.array([1.0, 0.5, 2.0], np.float32)
+    rows = oracles.dice(HARD, SOFT)
+    expected = {None: rows * weights, "sum": rows @ weights, "sum_over_batch_size": rows @ weights / 3}[reduction]
+    weighted = ops.convert_to_numpy(loss(HARD, SOFT, weights.reshape(shape)))
+    np.testing.assert_allclose(weighted, expected, **CLOSE)
+    assert weighted.shape == np.shape(expected)
+    left = rows * [1, 0, 1]
+    expected = {None: left, "sum": left.sum(), "sum_over_batch_size": left.sum() / 2}[reduction]  # as Keras divides
+    masked = ops.convert_to_numpy(loss(HARD, Mask()(SOFT)))
+    np.testing.assert_allclose(masked, expected, **CLOSE)
+    assert masked.shape == np.shape(expected)
+    both = float(DiceLoss(reduction="sum")(HARD, Mask()(SOFT), weights))
+    np.testing.assert_allclose(both, left @ weights, **CLOSE)
+
+
+# --- identities ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"smooth": 1.0}, {"smooth": 2.0, "squared": True}, {"over": "all"}])
+def test_dice_and_jaccard_are_cases_of_tversky(options):
+    for y in (HARD, HARD * 0):
+        d, j = (ops.convert_to_numpy(loss(y, SOFT, empty="formula", **options)) for loss in (dice, jaccard))
+        # Some roundings of float32, 6e-8 each.
+        np.testing.assert_allclose(ops.convert_to_numpy(tversky(y, SOFT, empty="formula", **options)), d, rtol=1e-6)
+        same = tversky(y, SOFT, alpha=1, beta=1, empty="formula", **options)
+        np.testing.assert_allclose(ops.convert_to_numpy(same), j, rtol=1e-6)
+        np.testing.assert_allclose(1 - j, (1 - d) / (2 - (1 - d)), rtol=0, atol=1e-6)
+
+
+@EACH
+def test_the_order_of_pixels_and_of_classes_does_not_matter(name):
+    weights = [0.5, 2.0, 1.0]
+    options = {"mode": "multiclass"}
+    before = values(name, CLASSES, PARTS, class_weight=weights, **options)
+    order = rng.permutation(5)
+    np.testing.assert_allclose(
+        values(name, CLASSES[:, order], PARTS[:, order], class_weight=weights, **options), before, **CLOSE
+    )
+    classes = np.array([0, 2, 1])  # class 0, the background of the unified focal loss, in its place
+    moved = values(name, classes[CLASSES], PARTS[..., classes], class_weight=[weights[c] for c in classes], **options)
+    np.testing.assert_allclose(moved, before, **CLOSE)
+
+
+@pytest.mark.parametrize("over", ["sample", "batch", "class", "all"])
+def test_the_order_of_classes_that_count_changes_nothing(over):
+    options = {"mode": "multiclass", "class_weight": (1.0, 5.0, 20.0), "over": over}
+    for name in ("dice", "cross_entropy", "lovasz"):
+        np.testing.assert_allclose(
+            values(name, CLASSES, PARTS, classes=(2, 0, 1), **options), values(name, CLASSES, PARTS, **options), **CLOSE
+        )
+
+
+def test_metrics_give_classes_in_the_order_asked_for():
+    orders = ((0, 1, 2), (2, 1, 0), (2, 0))
+    results = []
+    for classes in orders:
+        metric = DiceCoefficient(mode="multiclass", classes=classes, average=None)
+        metric.update_state(CLASSES, PARTS)
+        results.append(ops.convert_to_numpy(metric.result()))
+    for classes, result in zip(orders, results, strict=True):
+        np.testing.assert_array_equal(result, results[0][list(classes)])
+
+
+SQUARED = {"squared": True}
+BEST = [
+    ("cross_entropy", {}),
+    ("dice", SQUARED),
+    ("dice_cross_entropy", SQUARED),
+    ("dice_focal", {**SQUARED, "gamma": 0}),
+    ("focal", {"gamma": 0}),
+    ("focal_tversky", {**SQUARED, "alpha": 0.5, "gamma": 2, "beta": 0.5}),
+    *(("generalized_dice", {**SQUARED, "weighting": weighting}) for weighting in ("square", "simple", "uniform")),
+    ("jaccard", SQUARED),
+    ("log_cosh_dice", SQUARED),
+    ("tversky", {**SQUARED, "alpha": 2, "beta": 2}),
+]
+NOT_BEST = [
+    ("cldice", {}),
+    ("dice", {}),
+    ("dice", {**SQUARED, "smooth": (1, 2)}),
+    ("dice_cross_entropy", {}),
+    ("dice_focal", {"gamma": 0}),
+    ("dice_focal", SQUARED),
+    ("focal", {}),
+    ("focal_tversky", {}),
+    ("generalized_dice", {}),
+    ("jaccard", {}),
+    ("log_cosh_dice", {}),
+    ("mcc", {}),
+    ("tversky", {}),
+    ("unified_focal", {}),
+    ("unified_focal", {"gamma": 0}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "best"), [*((*case, True) for case in BEST), *((*case, False) for case in NOT_BEST)]
+)
+def test_soft_labels_are_their_own_best_prediction_where_the_docs_say_so(name, options, best):
+    loss = getattr(multiloss, name)
+    value, gradient = evaluate("eager", lambda y, x: loss(y, x, **options), SOFT, SOFT)
+    if best:
+        # What float32 leaves of sums that cancel; elsewhere the gradient is a thousand times as much.
+        np.testing.assert_allclose(gradient, 0, atol=1e-6)
+        pixels = name in ("cross_entropy", "dice_cross_entropy", "dice_focal", "focal")
+        assert pixels or np.abs(value).max() < 1e-6
+    else:
+        assert np.abs(gradient).max() > 1e-3
+    assert "soft labels" in loss.__doc__.lower()
+
+
+def test_options_may_be_numbers_of_numpy():
+    options = {"classes": np.array([2, 0]), "class_weight": np.array([1, 2, 3]), "ignore_index": np.int64(1)}
+    plain = {"classes": (2, 0), "class_weight": (1.0, 2.0, 3.0), "ignore_index": 1}
+    results = [values("dice", CLASSES, PARTS, mode="multiclass", **given) for given in (options, plain)]
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("axes", [(2, 6, 1), (2, 1, 7), (2, 1, 1)])
+def test_axes_of_pixels_of_a_mask_may_be_1(axes):
+    y, x = rng.integers(0, 2, (2, 6, 7)), rng.uniform(0, 1, (2, 6, 7)).astype(np.float32)
+    mask = rng.uniform(0, 2, axes).astype(np.float32)
+    full = np.broadcast_to(mask, y.shape)
+    for name in ("dice", "cross_entropy", "lovasz", "cldice"):
+        np.testing.assert_allclose(values(name, y, x, mask=mask), getattr(oracles, name)(y, x, mask=full), **CLOSE)
+
+
+def test_ignored_pixels_around_an_image_do_not_change_its_centrelines():
+    y, x = rng.integers(0, 2, (2, 6, 7)), rng.uniform(0, 1, (2, 6, 7)).astype(np.float32)
+    around = [[0, 0], [2, 1], [3, 4]]
+    mask, expected = np.pad(np.ones(y.shape), around), oracles.cldice(y, x)
+    more = np.pad(x, around, constant_values=0.7)
+    np.testing.assert_allclose(
+        values("cldice", np.pad(y, around, constant_values=1), more, mask=mask), expected, **CLOSE
+    )
+    marked = np.pad(y, around, constant_values=255)
+    np.testing.assert_allclose(values("cldice", marked, more, ignore_index=255), expected, **CLOSE)
+
+
+def test_masks_of_centrelines():
+    y, x = rng.integers(0, 2, (2, 6, 7)), rng.uniform(0, 1, (2, 6, 7)).astype(np.float32)
+    mask = rng.integers(0, 2, (2, 6, 7)).astype(np.float32)
+    np.testing.assert_allclose(values("cldice", y, x, mask=mask), oracles.cldice(y, x, mask=mask), **CLOSE)
+
+
+# --- truth that is empty ---------------------------------------------------------------------------------------------
+
+
+def test_what_empty_says_of_a_class_without_truth():
+    """Of two classes, one predicted perfectly and one absent, predicted at a quarter of its pixels."""
+    truth = np.array([[[1, 0], [1, 0], [0, 0], [0, 0]]])
+    prediction = np.array([[[1, 0], [1, 0], [0, 1], [0, 0]]], np.float32)
+    expected = {"penalize": 1 / 8, "formula": 1 / 2, "one": 0, "zero": 1 / 2, "skip": 0}
+    for empty, value in expected.items():
+        loss = dice(truth, prediction, mode="multilabel", smooth=0, empty=empty)
+        # All sums are whole numbers, so that one division is rounded, to 6e-8.
+        np.testing.assert_allclose(ops.convert_to_numpy(loss), [value], atol=1e-7)
+    nothing = dice(truth * 0, prediction, mode="multilabel", smooth=0, empty="skip")
+    np.testing.assert_array_equal(ops.convert_to_numpy(nothing), [0])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("cross_entropy", "focal")])  # of no ratios
+@pytest.mark.parametrize("empty", ["penalize", "formula", "one", "zero", "skip"])
+def test_what_empty_says_of_each_loss(name, empty):
+    """Of samples of which one has no truth, and of classes of which one is always absent."""
+    classes, hidden = {"mode": "multiclass"}, {"mask": np.array([1.0, 0.0, 2.0])}
+    for y, x, options in (
+        (FIRST_EMPTY, SOFT, {}),
+        (FIRST_EMPTY, SOFT, hidden),
+        (np.where(CLASSES == 2, 0, CLASSES), PARTS, classes),
+    ):
+        expected = getattr(oracles, name)(y, x, empty=empty, **options)
+        np.testing.assert_allclose(values(name, y, x, empty=empty, **options), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("cross_entropy", "focal", "lovasz", "mcc")])
+def test_labels_are_smoothed_before_logits_but_not_before_emptiness(name):
+    options = {"label_smoothing": 0.1, "from_logits": True, "empty": "one"}
+    np.testing.assert_allclose(
+        values(name, FIRST_EMPTY, LOGITS, **options), getattr(oracles, name)(FIRST_EMPTY, LOGITS, **options), **CLOSE
+    )
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+MULTI = {"mode": "multiclass"}
+ERRORS = [
+    (HARD, SOFT, {"mode": "multi"}, ValueError, "`mode` must be one of 'binary', 'multiclass', 'multilabel'. Received"),
+    (HARD, SOFT, {"over": "pixel"}, ValueError, "`over` must be one of 'sample', 'batch', 'class', 'all'. Received"),
+    (1, 0.5, {}, ValueError, "`y_pred` must have shape [B, ...]."),
+    (CLASSES[:, :-1], PARTS, MULTI, ValueError, "`y_true` and `y_pred` must have the same shape."),
+    (CLASSES, PARTS, {**MULTI, "class_weight": {0: 1, 1: 1, 2: 1}}, TypeError, "`class_weight` must be None or a seq"),
+    (CLASSES, PARTS, {**MULTI, "class_weight": np.ones((3, 3))}, TypeError, "`class_weight` must be None or a seq"),
+    (CLASSES, PARTS, {**MULTI, "class_weight": np.ones(())}, TypeError, "`class_weight` must be None or a sequence"),
+    (CLASSES, PARTS, {**MULTI, "classes": [float("inf")]}, ValueError, "`classes` must be class indices >= 0."),
+    (CLASSES, PARTS, {**MULTI, "ignore_index": 2**32}, ValueError, "`ignore_index` must be an int32"),
+    (HARD, SOFT, {"mode": np.array(["binary"])}, ValueError, "`mode` must be one of 'binary',"),
+    (HARD, SOFT, {"empty": 1}, ValueError, "`empty` must be one of 'penalize', 'formula', 'one', 'zero', 'skip'."),
+    (
+        HARD,
+        SOFT,
+        {"data_format": "NCHW"},
+        ValueError,
+        "`data_format` must be one of 'channels_last', 'channels_first'.",
+    ),
+    (HARD, SOFT, {"squared": 1}, TypeError, "`squared` must be True or False. Received: 1"),
+    (
+        HARD,
+        SOFT,
+        {"alpha": 1},
+        TypeError,
+        "`alpha` is not an argument of dice. Expected, of options: mode, from_logits",
+    ),
+    (HARD, SOFT, {"classes": [0]}, ValueError, "`classes` needs a class axis"),
+    (HARD, SOFT, {"smooth": -1}, ValueError, "`smooth` must be a finite number >= 0. Received: -1"),
+    (HARD, SOFT, {"smooth": (1, 2, 3)}, ValueError, "`smooth` must be a number >= 0 or two of them."),
+    (HARD, SOFT, {"label_smoothing": 1}, ValueError, "`label_smoothing` must be a number in [0, 1). Received: 1"),
+    (HARD, SOFT, {"thresh": 0}, ValueError, "`thresh` must be None or a number in (0, 1). Received: 0"),
+    (HARD, SOFT, {"ignore_index": 1.0}, TypeError, "`ignore_index` must be None or an integer. Received: 1.0"),
+    (
+        SOFT,
+        SOFT,
+        {"ignore_index": 1},
+        ValueError,
+        "`ignore_index` needs `y_true` of integers or booleans: floats may be",
+    ),
+    (HARD[:, :2], SOFT, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 2, 3)"),
+    (HARD, SOFT, {"mask": SOFT[:2]}, ValueError, "`mask` must be a scalar or fit the leading axes of `y_pred`"),
+    (CLASSES, PARTS, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 5) and"),
+    (
+        CLASSES,
+        PARTS[:, 0, 0],
+        MULTI,
+        ValueError,
+        "`y_pred` must have shape [B, ..., C] in multiclass mode. Received: (3,)",
+    ),
+    (
+        CLASSES,
+        PARTS[..., :1],
+        MULTI,
+        ValueError,
+        "`y_pred` must have a class axis of known size >= 2 in multiclass mode",
+    ),
+    (CLASSES * 0.5, PARTS, MULTI, TypeError, "`y_true` must be integers where it has no class axis. Received dtype"),
+    (ONE_HOT[..., :2], PARTS, MULTI, ValueError, "`y_true` and `y_pred` must have the same shape."),
+    (
+        ONE_HOT,
+        PARTS,
+        {**MULTI, "ignore_index": 3},
+        ValueError,
+        "`ignore_index` must be one of the 3 classes of one-hot",
+    ),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "classes": [0, 3]},
+        ValueError,
+        "`classes` must be less than the 3 classes of `y_pred`.",
+    ),
+    (CLASSES, PARTS, {**MULTI, "classes": []}, ValueError, "`classes` must be one or more different indices. Received"),
+    (CLASSES, PARTS, {**MULTI, "classes": "01"}, TypeError, "`classes` must be None or a sequence of class indices"),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "classes": [1], "include_background": False},
+        ValueError,
+        "`include_background=False` and `classes` exclude each other",
+    ),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "class_weight": [1, 2]},
+        ValueError,
+        "`class_weight` must have one number for each of the 3",
+    ),
+    (CLASSES, PARTS, {**MULTI, "class_weight": [1, 2, -1]}, ValueError, "`class_weight` must be a finite number >= 0."),
+    (CLASSES, PARTS, {**MULTI, "class_weight": [0, 0, 0]}, ValueError, "`class_weight` must have one number > 0."),
+    (
+        CLASSES,
+        PARTS,
+        {**MULTI, "class_weight": [1, 0, 0], "include_background": False},
+        ValueError,
+        "`class_weight` must have one number > 0 among the classes that count.",
+    ),
+    (
+        HARD[..., :1],
+        SOFT[..., :1],
+        {"mode": "multilabel", "include_background": False},
+        ValueError,
+        "`include_background=False` leaves no class.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("y", "x", "options", "error", "message"), ERRORS)
+def test_errors(y, x, options, error, message):
+    with pytest.raises(error, match=re.escape(message)):
+        dice(y, x, **options)
+    mask = options.pop("mask", None) if "mask" in options else None
+    with pytest.raises(error):
+        DiceLoss(**options)(y, x, mask)
+
+
+UNEQUAL = "`squared=True` needs `alpha` equal to `beta`. Received: "
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "error", "message"),
+    [
+        ("tversky", {"alpha": -1}, ValueError, "`alpha` must be a finite number >= 0. Received: -1"),
+        ("tversky", {"alpha": 0.7, "beta": 0.3, "squared": True}, ValueError, f"{UNEQUAL}alpha=0.7, beta=0.3"),
+        ("tversky", {"alpha": 0, "squared": True}, ValueError, f"{UNEQUAL}alpha=0, beta=0.5"),
+        ("focal_tversky", {"squared": True}, ValueError, f"{UNEQUAL}alpha=0.3, beta=0.7"),
+        ("focal_tversky", {"gamma": 0}, ValueError, "`gamma` must be a finite number >= 1.2e-38. Received: 0"),
+        ("focal", {"gamma": -1}, ValueError, "`gamma` must be a finite number >= 0. Received: -1"),
+        ("focal", {"smooth": 1}, TypeError, "`smooth` is not an argument of"),
+        ("mcc", {"smooth": (1, 2)}, ValueError, "`smooth` must be one number for"),
+        (
+            "generalized_dice",
+            {"weighting": "cube"},
+            ValueError,
+            "`weighting` must be one of 'square', 'simple', 'uniform'.",
+        ),
+        ("generalized_dice", {"over": "all"}, ValueError, "`over` must be 'sample' or 'batch': classes are added up"),
+        ("lovasz", {"hinge": True}, ValueError, "`hinge=True` takes `from_logits=True` and `mode` 'binary' or"),
+        ("lovasz", {"hinge": 1}, TypeError, "`hinge` must be True or False. Received: 1"),
+        ("cldice", {"iterations": 0.5}, ValueError, "`iterations` must be an integer >= 0. Received: 0.5"),
+        ("unified_focal", {"weight": 2}, ValueError, "`weight` must be a number in [0, 1]. Received: 2"),
+        ("unified_focal", {"gamma": 1}, ValueError, "`gamma` must be a number in [0, 1). Received: 1"),
+        ("unified_focal", {"symmetric": 1}, TypeError, "`symmetric` must be True or False. Received: 1"),
+        ("unified_focal", {"over": "all"}, ValueError, "`over` must be 'sample' or 'batch' for"),
+        ("dice_focal", {"dice_weight": -1}, ValueError, "`dice_weight` must be a finite number >= 0. Received: -1"),
+    ],
+)
+def test_errors_of_parameters(name, parameters, error, message):
+    class_name = next(other for other in dir(multiloss) if other.lower() == name.replace("_", "") + "loss")
+    with pytest.raises(error, match=re.escape(message)):
+        getattr(multiloss, name)(HARD, SOFT, **parameters)
+    with pytest.raises(error, match=re.escape(message)):
+        getattr(multiloss, class_name)(**parameters)
+
+
+def test_oracles_too_refuse_squares_with_unequal_weights():
+    with pytest.raises(ValueError, match=re.escape(f"{UNEQUAL}alpha=0.3, beta=0.7")):
+        oracles.focal_tversky(HARD, SOFT, squared=True)
+
+
+def test_errors_of_the_others():
+    with pytest.raises(ValueError, match=re.escape("`y_pred` must have two or three axes of pixels. Received: 1")):
+        multiloss.cldice(HARD[..., 0], SOFT[..., 0])
+    with pytest.raises(TypeError, match=re.escape("`losses` must be overlap losses of multiloss. Received: Dice")):
+        multiloss.CombinedLoss([keras.losses.Dice()])
+    with pytest.raises(ValueError, match=re.escape("`losses` must be one or more, all with a value for each sample")):
+        multiloss.CombinedLoss([DiceLoss(), DiceLoss(over="all")])
+    with pytest.raises(ValueError, match=re.escape("`weights` must be one for each of 1 losses. Received: 2")):
+        multiloss.CombinedLoss([DiceLoss()], [1, 2])
+    with pytest.raises(ValueError, match=re.escape("`average` must be 'macro' or None. Received: 'micro'")):
+        DiceCoefficient(average="micro")
+    with pytest.raises(TypeError, match=re.escape("`smooth` is not an argument of JaccardIndex.")):
+        JaccardIndex(smooth=1)
+
+
+def test_logits_are_what_they_say():
+    probabilities = 1 / (1 + np.exp(-LOGITS.astype(np.float64)))
+    for name in NAMES:
+        expected = getattr(oracles, name)(HARD, probabilities)
+        # Sigmoids and logarithms of float32, then sums over some dozen pixels.
+        np.testing.assert_allclose(values(name, HARD, LOGITS, from_logits=True), expected, rtol=1e-5, atol=1e-6)
