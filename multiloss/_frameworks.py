@@ -28,8 +28,17 @@ def vjp(
     return engines[backend.backend()](function, inputs)  # type: ignore[no-any-return]
 
 
+def may_round_products() -> bool:
+    """Whether the inputs of `product` may be rounded: TensorFlow and torch have one setting for all products."""
+    if backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
+    return backend.backend() == "torch"
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product, on JAX in the precision of its inputs on any hardware; the others set that for all products."""
+    """Matrix product, on JAX in the precision of its inputs on any hardware."""
     if backend.backend() == "jax":
         import jax
 

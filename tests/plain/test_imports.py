@@ -42,6 +42,7 @@ IMPORTS = {
     "multiloss.pairwise._engine.formula": {"multiloss._frameworks", "multiloss.checks"},
     "multiloss.pairwise._engine.tiles": {"multiloss.checks"},
     "multiloss.pairwise._engine.loop": {
+        "multiloss._frameworks",
         "multiloss.checks",
         "multiloss.distribution",
         "multiloss.pairwise._engine.accumulate",

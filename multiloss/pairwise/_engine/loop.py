@@ -11,8 +11,8 @@ There are two ways through the pairs, of the same tiles:
   where a replica computes its own rows only, or pairs have weights that are not the same for both of their rows. Then
   each pair is computed twice, once for each row, whose gradient is complete: none has to travel between replicas.
 
-Where the hardware rounds the inputs of products, they are computed another way (`products`). Both are loops, one of
-which runs for 0 tiles, since a conditional costs more on some backends.
+Where the hardware may round the inputs of products, they are computed another way if it does (`products`). Both are
+loops, one of which runs for 0 tiles, since a conditional costs more on some backends.
 """
 
 import dataclasses
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from keras import ops
 
+from multiloss import _frameworks
 from multiloss.checks import Tensor
 from multiloss.distribution import Share
 from multiloss.pairwise._engine import accumulate, distances, products, tiles
@@ -338,7 +339,7 @@ def _over(
     way: _Way, make: Callable[[_Way], Any], count: Any, steps: Any, scale: Scale, results: _Results, *carried: Any
 ) -> _Results:
     """Results after `count` steps of a loop; after none if `steps` is 0."""
-    for emulate in (False, True):
+    for emulate in (False, True) if _frameworks.may_round_products() else (False,):
         runs = count * steps * ops.cast(ops.logical_not(scale.exact) if emulate else scale.exact, "int32")
         body = make(dataclasses.replace(way, emulate=emulate))
         results, *_ = ops.fori_loop(0, runs, body, (results, *carried))

@@ -1,9 +1,9 @@
 """The seam where hardware differs: whether a matrix product takes float32 as it is, and what to do where it does not.
 
 Accelerators round the inputs of a float32 product, to 8 bits (bfloat16) or 11 (TF32), unless told otherwise. JAX is
-told; it rounds in products of some shapes and not in others. For the others one product finds out, at each call and on
-the device itself; where inputs are rounded, they are split into three parts of 8 bits each and multiplied part by part,
-which is float32 again.
+told, and would round in products of some shapes and not in others. The others have one setting, the user's: there one
+product finds out, at each call and on the device itself, unless TensorFlow has none but processors. Where inputs are
+rounded, they are split into three parts of 8 bits each and multiplied part by part, which is float32 again.
 """
 
 from keras import ops
@@ -16,6 +16,10 @@ def are_exact(t: Tensor, others: Tensor) -> Tensor:
     """Tell whether products take float32 as it is, by one of the size of a tile's: bool, a scalar."""
     # A 1 that comes from the data: of constants, a compiler may work out the product in a precision of its own.
     finer = ops.max(ops.abs(t)) + 2.0**-20
+    if not _frameworks.may_round_products():
+        # True, which no compiler knows in advance: a loop that it knew to run once it would dissolve, and round points
+        # that coincide in two ways.
+        return ops.logical_not(finer < 0)
     first = ops.cast(ops.equal(ops.arange(ops.shape(others)[1], dtype="int32"), 0), t.dtype)
     ones = ops.ones((ops.shape(others)[1], ops.shape(t)[1] + 1), dtype=t.dtype)
     return ops.all(ops.equal(product(ops.zeros_like(others) + finer * first, ones), finer))
