@@ -34,7 +34,7 @@ def may_round_products() -> bool:
         import tensorflow as tf
 
         return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
-    return backend.backend() == "torch"
+    return bool(backend.backend() == "torch")
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
