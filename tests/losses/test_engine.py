@@ -247,7 +247,8 @@ def test_losses_of_one_set_of_parameters_share_their_loop():
     before = loop._halves_of_a_tile.cache_info().misses
     for _ in range(3):
         pairwise_user_loss([1, 1, 2], np.eye(3, dtype=np.float32), margin=0.123)
-    assert loop._halves_of_a_tile.cache_info().misses == before + 2
+    # Two where products may be rounded, and are then computed another way.
+    assert before < loop._halves_of_a_tile.cache_info().misses <= before + 2
 
 
 # --- contrastive and supcon, beyond the table ------------------------------------------------------------------------
