@@ -119,6 +119,7 @@ def numeric(name: str, value: Any) -> Tensor:
 def classes(name: str, value: Any) -> Tensor:
     """Return a tensor of numbers: integers as int32 or narrower, those beyond it set to its ends, not wrapped."""
     _refuse_symbols(name, value)
+    value = ops.convert_to_tensor(value) if isinstance(value, keras.Variable) else value
     if isinstance(value, np.ndarray) or not ops.is_tensor(value):
         try:
             array = np.asarray(value)
@@ -165,6 +166,7 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
     With `split`, as `[B, 2 K]`, their low and high 32 bits in int32, so that those of all dtypes compare.
     """
     _refuse_symbols(name, value)
+    value = ops.convert_to_tensor(value) if isinstance(value, keras.Variable) else value
     host = isinstance(value, np.ndarray) or not ops.is_tensor(value)
     value = _as_array(name, value) if host else value
     dtype = str(value.dtype) if host else backend.standardize_dtype(value.dtype)
@@ -205,6 +207,7 @@ def ignore_label(value: Any) -> tuple[int, ...] | None:
     """Return None or a label as a tuple of integers of 64 bits, one for each of its columns."""
     if value is None:
         return None
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     parts = value if isinstance(value, (tuple, list)) else (value,)
     expected = "None, an integer or a tuple of them"
     for part in parts:
@@ -238,24 +241,30 @@ def pair_weights(value: Any, rows: Tensor, columns: Tensor) -> Tensor:
     return sum((ops.cast(zero, result.dtype) for zero in zeros), start=result)
 
 
-def weights(name: str, value: Any, rows: Tensor, axes: int) -> Tensor:
+def weights(name: str, value: Any, rows: Tensor, axes: int, rows_name: str = "y_pred") -> Tensor:
     """Return weights as floats: a scalar, or one for each index of `rows` along its first `axes` axes.
 
     The first axis must be the batch; a further one may be 1, or be left out with all after it, if it makes no
     difference.
     """
     result = floats(name, value)
-    fits = rank(name, result) <= rank("y_pred", rows)
+    fits = rank(name, result) <= rank(rows_name, rows)
     shape, full = tuple(result.shape), tuple(rows.shape)
     fits = fits and all(
         size in (1, None) or (axis < axes and full[axis] in (size, None)) for axis, size in enumerate(shape)
     )
     if not fits or (shape and None not in (shape[0], full[0]) and shape[0] != full[0]):
         raise ValueError(
-            f"`{name}` must be a scalar or fit the leading axes of `y_pred`, {full[:axes]}. Received shape: {shape}"
+            f"`{name}` must be a scalar or fit the leading axes of `{rows_name}`, {full[:axes]}. "
+            f"Received shape: {shape}"
         )
-    zeros = _same_size(name, result, "y_pred", rows, axis=0) if shape else []
+    zeros = _same_size(name, result, rows_name, rows, axis=0) if shape else []
     return sum((ops.cast(zero, result.dtype) for zero in zeros), start=result)
+
+
+def described(value: Any) -> str:
+    """Return the shape of a tensor, or what else a value is, for a message."""
+    return f"shape: {tuple(value.shape)}" if hasattr(value, "shape") else f"{type(value).__name__}"
 
 
 def has_shape(value: Any, like: Tensor) -> bool:

@@ -52,7 +52,7 @@ class PairwiseLoss(Loss):
       booleans say which pairs are reduced. Elementwise, of `keras.ops` alone, and finite for any finite distance;
     - `row(reduced, count)`: the loss `[B]` of each row, of a tuple with what its pairs were reduced to, each `[B]`, and
       of how many there are, a scalar or `[B]`, 1 where there is none. Of no pair a sum and a count are 0, a logsumexp
-      is about -1e30, a maximum about -3.4e38, a minimum as much above 0.
+      and a maximum are about -1e30, a minimum about 1e30.
 
     Within both methods, `self` has the arguments of the constructor as attributes and nothing else, numbers among them
     as scalars of the dtype of the distances: **parameters are data**. An argument may be a number, a NumPy or backend
@@ -81,9 +81,9 @@ class PairwiseLoss(Loss):
     alone. Labels are integers `[B]`, `[B, 1]` or `[B, K]`; two rows have the same label if all K are equal. Compared
     exactly, through `fit`, too: NumPy arrays and lists up to 64 bits on every backend, tensors in their own dtype. What
     the backend itself does to a label before any loss sees it remains: JAX narrows int64 to int32. Anything else, see
-    `encode_ids`. Embeddings are numbers `[B, D]`; half precision and integers are computed in float32. Rows are
-    float32, or float64 if the embeddings are and the backend has it; NaN in every row if any embedding has a NaN or
-    infinity. Both may come with
+    `encode_ids`. Embeddings are numbers `[B, D]`; half precision and integers are computed in float32. A loss is of
+    its `dtype`; `rows`, and the functions, are float64 for embeddings of float64, if the backend has it, and leave out
+    masks and other replicas. NaN in every row if any embedding has a NaN or infinity. Both may come with
 
     - `ref_labels`, `ref_embeddings`, `[B', ...]` and `[B', D]`: the rows are paired with these, all of them, and not
       with each other; means are over them. Their gradient comes as that of the rows. It is not computed for NumPy
@@ -149,21 +149,34 @@ class PairwiseLoss(Loss):
     """Within `row`: in how many rows each pair counts, 2, or 1 with references."""
     _arguments: ClassVar[tuple[str, ...]] = ()  # of the constructor, without the options
     _carried: ClassVar[tuple[str, ...]] = ()  # with those of the classes that it is derived from
+    _passed_on: tuple[str, ...] = ()  # of these, which this loss was given among the options
 
     def __init_subclass__(cls, **keywords: Any):
         """Look at the arguments of the constructor once: no compiler traces that."""
         super().__init_subclass__(**keywords)
         kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-        given = [name for name, parameter in inspect.signature(cls).parameters.items() if parameter.kind in kinds]
+        parameters = inspect.signature(cls.__init__).parameters
+        every = {parameter.kind for parameter in parameters.values()}
+        if inspect.Parameter.VAR_KEYWORD not in every or inspect.Parameter.VAR_POSITIONAL in every:
+            raise TypeError(
+                f"`{cls.__name__}.__init__` must take its arguments by name and `**options`, which go to "
+                f"`super().__init__`. Received: {inspect.signature(cls.__init__)}"
+            )
+        given = [name for name, parameter in parameters.items() if parameter.kind in kinds and name != "self"]
         cls._arguments = tuple(name for name in given if name not in _OPTIONS)
-        every = [name for kind in cls.__mro__ for name in vars(kind).get("_arguments", ())]
-        cls._carried = tuple(dict.fromkeys(every))
+        cls._carried = tuple(dict.fromkeys(n for kind in cls.__mro__ for n in vars(kind).get("_arguments", ())))
         unknown = [name for name in cls.reductions if name not in accumulate.REDUCTIONS]
         if unknown or not cls.reductions:
             raise ValueError(
                 f"`{cls.__name__}.reductions` must be one or more of {', '.join(map(repr, accumulate.REDUCTIONS))}. "
                 f"Received: {cls.reductions!r}"
             )
+
+    def __new__(cls, *args: Any, **keywords: Any) -> "PairwiseLoss":
+        """Note which arguments of the classes that this one is derived from are given among its options."""
+        self: PairwiseLoss = super().__new__(cls)
+        self._passed_on = tuple(name for name in keywords if name in cls._carried and name not in cls._arguments)
+        return self
 
     def __init__(self, **options: Unpack[PairwiseOptions]):
         for name in options:
@@ -188,7 +201,7 @@ class PairwiseLoss(Loss):
         raise NotImplementedError(f"{type(self).__name__} must define `row(reduced, count)`")
 
     def rows(self, labels: Any, embeddings: Any, /, **pairs: Unpack[PairOptions]) -> Tensor:
-        """Return the loss `[B]` of each row, neither weighted nor reduced. The class describes the arguments."""
+        """Return the loss `[B]` of each row, neither weighted, masked nor reduced. The class describes the arguments."""
         x, given = checks.embeddings("embeddings", embeddings), self._given(pairs)
         return self._rows(self._side("", x, _columns("", x, labels, given), given), given)
 
@@ -201,7 +214,7 @@ class PairwiseLoss(Loss):
         y_pred, weights = self._taken("embeddings", y_pred, sample_weight)
         x, given, share = checks.embeddings("embeddings", y_pred), self._given(pairs), None
         columns = _columns("", x, distribution.unaveraged(y_true), given)
-        weights = {name: checks.weights(name, weight, x, axes=1) for name, weight in weights.items()}
+        weights = {name: checks.weights(name, weight, x, 1, "embeddings") for name, weight in weights.items()}
         if self.across_replicas:
             for name in ("ref_labels", "ref_embeddings", "pair_weights"):
                 if given[name] is not None:
@@ -264,14 +277,18 @@ class PairwiseLoss(Loss):
         formula, scalars = self._formula(x.dtype)
         back = _frameworks.may_need_gradient(given["ref_embeddings"])
         reduced = loop.reduced(formula, scalars, rows, references, weights, back, given["tile"], share)
+        count = _count(rows, references, weights)
+        if rows.kept is not None:  # of no pair, the loss of a row or its gradient may be infinite
+            reduced = _standing_in(reduced, rows.kept)
+            count = _standing_in(count[:, None], rows.kept)[:, 0] if len(count.shape) else count
         numbers = tuple(reduced[:, s] for s in range(len(self.reductions)))
         loss = formula.bound(scalars)
         loss.rows_per_pair = 1 if references else 2
-        values = loss.row(numbers, _count(rows, references, weights))
+        values = loss.row(numbers, count)
         if not checks.has_shape(values, numbers[0]):
             raise ValueError(
                 f"`{type(self).__name__}.row` must return a tensor of shape [B], {tuple(numbers[0].shape)}. "
-                f"Received shape: {tuple(getattr(values, 'shape', ()))}"
+                f"Received {checks.described(values)}"
             )
         return values if rows.kept is None else ops.where(rows.kept > 0, values, ops.zeros_like(values))
 
@@ -285,7 +302,7 @@ class PairwiseLoss(Loss):
                 is_number = isinstance(value, (numbers.Real, np.ndarray))  # which are not to be rounded on the way
                 tensor = ops.convert_to_tensor(checks.as_number(value) if is_number else value, dtype=dtype)
                 scalars[name] = ops.cast(tensor, dtype)
-            elif isinstance(value, Hashable):
+            elif isinstance(value, Hashable) and not hasattr(value, "shape"):
                 constants.append((name, value))
             else:
                 raise TypeError(
@@ -298,16 +315,19 @@ class PairwiseLoss(Loss):
         """Say what there is where an author looks for more; called for what is missing."""
         if name.startswith("__"):
             raise AttributeError(name)
+        attribute = getattr(type(self), name, None)
+        if isinstance(attribute, property):  # in which something else is missing
+            return attribute.__get__(self)
         takes = ", ".join(self._carried) or "none"
         raise AttributeError(
-            f"{type(self).__name__} has no attribute `{name}`. The constructor must set one for each of its arguments, "
-            f"and `values` and `row` have no others: {takes}"
+            f"{type(self).__name__} has no attribute `{name}`. The constructor must call `super().__init__(**options)` "
+            f"and set one for each of its arguments, and `values` and `row` have no others: {takes}"
         )
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, parameters as numbers."""
         options = {"tile": self.tile, "ignore_label": self.ignore_label, "across_replicas": self.across_replicas}
-        arguments = {name: checks.as_number(getattr(self, name)) for name in self._arguments}
+        arguments = {name: checks.as_number(getattr(self, name)) for name in (*self._arguments, *self._passed_on)}
         return {**super().get_config(), **arguments, **options}
 
 
@@ -328,11 +348,10 @@ def _count(rows: loop.Side, references: loop.Side | None, weights: Tensor | None
         count = ops.sum(columns.kept) - (rows.kept if references is None else 0)
     else:
         counted = weights if columns.kept is None else weights * columns.kept
+        if references is None:  # not by a difference, of which the diagonal may leave nothing
+            place = ops.arange(ops.shape(x)[0], dtype="int32")
+            counted = ops.where(ops.equal(place[:, None], place), ops.zeros_like(counted), counted)
         count = ops.sum(counted, axis=1)
-        if references is None:
-            count = count - ops.diagonal(counted)
-    if rows.kept is not None:
-        count = count * rows.kept
     return ops.where(count > 0, count, ops.ones_like(count))
 
 
@@ -348,19 +367,19 @@ def _width(what: str, columns: Tensor) -> int:
 
 def _standing_in(x: Tensor, kept: Tensor) -> Tensor:
     """Rows, with the first that is kept in the place of each that is not: nothing depends on those, if they are NaN."""
-    if x.shape[0] == 0:
-        return x
-    first = ops.take(x, ops.expand_dims(ops.cast(ops.argmax(kept), "int32"), 0), axis=0)
-    first = ops.where(ops.max(kept) > 0, first, ops.zeros_like(first))
+    # A row of ones, if none is kept; there may be none at all.
+    one = ops.ones((1, x.shape[1]), dtype=x.dtype)
+    place = ops.argmax(ops.concatenate([kept, ops.cast(one[:, 0], kept.dtype)], axis=0))
+    first = ops.take(ops.concatenate([x, one], axis=0), ops.expand_dims(ops.cast(place, "int32"), 0), axis=0)
     return ops.where(ops.expand_dims(kept, 1) > 0, x, ops.stop_gradient(first))
 
 
 def _directions(x: Tensor) -> Tensor:
-    """Rows divided by their length; rows of zeros, and their gradients, stay zeros."""
+    """Rows divided by their length; those of zeros stay zeros, without a gradient."""
     if 0 in x.shape:
         return x
     # First by the largest entry, whose square may overflow or underflow. The direction does not depend on it.
     largest = ops.stop_gradient(ops.max(ops.abs(x), axis=1, keepdims=True))
-    x = x / ops.where(ops.equal(largest, 0), ops.ones_like(largest), largest)
-    squares = ops.sum(ops.square(x), axis=1, keepdims=True)
-    return x / ops.sqrt(ops.where(ops.equal(squares, 0), ops.ones_like(squares), squares))
+    zero = ops.equal(largest, 0)
+    x = ops.where(zero, ops.ones_like(x), x / ops.where(zero, ops.ones_like(largest), largest))
+    return ops.where(zero, 0.0, x / ops.sqrt(ops.sum(ops.square(x), axis=1, keepdims=True)))

@@ -4,6 +4,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import frameworks
 import keras
 import numpy as np
 import pytest
@@ -150,6 +151,12 @@ def test_no_references_and_no_rows(name):
     np.testing.assert_array_equal(ops.convert_to_numpy(rows), np.zeros(9))
     assert tuple(loss.rows(LABELS[:0], none, ref_labels=LABELS, ref_embeddings=X).shape) == (0,)
     assert tuple(loss.rows(LABELS[:0], none, pair_weights=np.ones((0, 0)), ignore_label=1).shape) == (0,)
+
+
+@pytest.mark.full
+def test_no_rows_of_a_size_that_is_not_known():
+    value, _ = frameworks.evaluate_unknown_sizes(partial(contrastive, ignore_label=2), LABELS[:0], X[:0])
+    assert value.shape == (0,)
 
 
 @pytest.mark.full
@@ -302,7 +309,7 @@ class Hardest(PairwiseLoss):
 
     def row(self, reduced, count):
         furthest, nearest, near = reduced
-        some = ops.logical_and(furthest > -1e38, nearest < 1e38)
+        some = ops.logical_and(furthest > -1e29, nearest < 1e29)
         return ops.where(some, furthest - nearest, ops.zeros_like(furthest)) + near / count
 
 
@@ -324,6 +331,105 @@ def hardest(y, x, margin=1.0, near=2.0, weights=None):
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
 def test_maximum_minimum_and_count(mode):
     assert_agrees(mode, Hardest(tile=2).rows, hardest, LABELS, X)
+
+
+def test_gradients_by_references_and_a_margin_where_rows_fill_up_a_tile():
+    """Of seven rows in tiles of two, by references and by a parameter: the eighth row is none."""
+    x = X[:7] + np.float32(0.01) * np.arange(7)[:, None].astype(np.float32)  # none coincide
+
+    def against(rows, y, z, margin):
+        return rows(y[:4], z[:4], ref_labels=y[4:], ref_embeddings=z[4:], margin=margin)
+
+    def ours(y, z):
+        return against(lambda *data, margin, **pairs: Margin(margin, tile=3).rows(*data, **pairs), y, z[:-1], z[-1, 0])
+
+    def oracle(y, z):
+        return against(margin_rows, y, z[:-1], z[-1, 0])
+
+    z = np.concatenate([x, np.full((1, 3), 1.3, np.float32)])
+    assert_agrees(QUICK, ours, oracle, LABELS[:7], z)
+
+
+class Margin(PairwiseLoss):
+    """The nearest reference of another label against the furthest of the same, times a margin."""
+
+    reductions = ("max", "min")
+
+    def __init__(self, margin=1.0, **options):
+        super().__init__(**options)
+        self.margin = margin
+
+    def values(self, distance, positive):
+        return (distance * self.margin, positive), [distance, ops.logical_not(positive)]
+
+    def row(self, reduced, count):
+        # Of a row without one of them this is large, and finite.
+        return ops.tanh((reduced[0] - reduced[1]) / 4)
+
+
+def margin_rows(y, x, ref_labels, ref_embeddings, margin):
+    rows = []
+    for label, point in zip(y, np.asarray(x, np.float64), strict=True):
+        distance = np.sqrt(np.sum((point - ref_embeddings) ** 2, axis=1))
+        same = ref_labels == label
+        furthest, nearest = np.max(margin * distance[same], initial=-1e30), np.min(distance[~same], initial=1e30)
+        rows.append(np.tanh((furthest - nearest) / 4))
+    return np.array(rows)
+
+
+def test_the_row_of_what_is_in_no_pair_may_be_anything():
+    """Its loss and gradient are 0, and those of the others, and of a parameter, are finite."""
+
+    class Logarithm(PairwiseLoss):
+        def __init__(self, scale=1.0, **options):
+            super().__init__(**options)
+            self.scale = scale
+
+        def values(self, distance, positive):
+            return (distance,)
+
+        def row(self, reduced, count):
+            return ops.log(reduced[0] * self.scale / count)
+
+    def oracle(y, z):
+        x, kept = np.asarray(z[:-1], np.float64), y != 2
+        sums = [np.sqrt(np.sum((x[kept] - point) ** 2, axis=1)).sum() for point in x]
+        return np.where(kept, np.log(np.array(sums) * z[-1, 0] / (kept.sum() - 1)), 0)
+
+    z = np.concatenate([X, np.full((1, 3), 0.7, np.float32)])
+    assert_agrees(QUICK, lambda y, z: Logarithm(z[-1, 0], ignore_label=2).rows(y, z[:-1]), oracle, LABELS, z)
+
+
+def test_the_weight_of_a_row_with_itself_takes_nothing_from_the_others():
+    weights = 1e-9 * WEIGHTS + np.eye(9, dtype=np.float32)
+    rows = ops.convert_to_numpy(contrastive(LABELS, X, pair_weights=weights))
+    np.testing.assert_allclose(rows, oracles.contrastive(LABELS, X, pair_weights=weights), rtol=1e-5)  # float32
+
+
+def test_logits_may_be_as_small_as_float32_has_them():
+    rows = ops.convert_to_numpy(supcon(LABELS, X, temperature=1e-35))
+    np.testing.assert_allclose(rows, oracles.supcon(LABELS, X, temperature=1e-35), rtol=1e-5)  # float32
+
+
+def test_booleans_are_values():
+    class Any(PairwiseLoss):
+        reductions = ("max", "logsumexp", "sum")
+
+        def values(self, distance, positive):
+            return distance < 2, positive, positive
+
+        def row(self, reduced, count):
+            return reduced[0] + reduced[1] + reduced[2]
+
+    def oracle(y, x):
+        rows = []
+        for i in range(len(x)):
+            others = np.arange(len(x)) != i
+            near, same = np.linalg.norm(x - x[i], axis=1)[others] < 2, (y == y[i])[others]
+            rows.append(near.any() + np.log(np.exp(same.astype(float)).sum()) + same.sum())
+        return np.array(rows)
+
+    assert_close(evaluate(QUICK, Any().rows, LABELS, X)[0], oracle(LABELS, X))
 
 
 @pytest.mark.full
@@ -432,6 +538,39 @@ def test_a_loss_of_ones_own_has_all_that_ours_have(tmp_path):
     assert loaded.loss.get_config() == loss.get_config()
 
 
+def test_what_is_passed_on_to_the_class_before_is_in_the_config():
+    class More(Hardest):
+        def __init__(self, extra=1, **options):
+            super().__init__(**options)
+            self.extra = extra
+
+    config = More(extra=2, margin=3.0).get_config()
+    assert (config["extra"], config["margin"], "near" in config) == (2, 3.0, False)
+    assert More.from_config(config).margin == 3.0
+
+
+def test_references_may_be_variables_of_a_layer():
+    class Memory(keras.layers.Layer):
+        def build(self, shapes):
+            self.labels = self.add_weight(
+                (4,), lambda shape, dtype: ops.cast(LABELS[:4], dtype), dtype="int32", trainable=False
+            )
+            self.points = self.add_weight((4, 3), lambda shape, dtype: ops.convert_to_tensor(X[:4]))
+
+        def call(self, inputs):
+            y, x = inputs
+            self.add_loss(ops.mean(contrastive(y, x, ref_labels=self.labels, ref_embeddings=self.points)))
+            return x
+
+    inputs = [keras.Input((), dtype="int32"), keras.Input((3,))]
+    model = keras.Model(inputs, Memory()(inputs))
+    model.compile("sgd")
+    expected = oracles.contrastive(LABELS, X, ref_labels=LABELS[:4], ref_embeddings=X[:4]).mean()
+    history = model.fit([LABELS.astype(np.int32), X], batch_size=9, verbose=0)
+    assert history.history["loss"][0] == pytest.approx(expected, rel=1e-5)  # float32
+    assert np.abs(ops.convert_to_numpy(model.layers[-1].points) - X[:4]).max() > 1e-3  # which have a gradient
+
+
 PAGE = (Path(__file__).parents[2] / "docs/pairwise.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 
@@ -507,19 +646,32 @@ MISTAKES = {
     "not set": (
         lambda: own(__init__=lambda self, size=1, **options: PairwiseLoss.__init__(self, **options))(),
         AttributeError,
-        "Mine has no attribute `size`. The constructor must set one for each of its arguments",
+        "Mine has no attribute `size`. The constructor must call `super().__init__(**options)` and set one for each of",
     ),
     "not an argument": (
         lambda: own(values=lambda self, d, p: (d * self.scale,))(),
         AttributeError,
-        "Mine has no attribute `scale`. The constructor must set one for each of its arguments, and `values` and `row` "
-        "have no others: none",
+        "Mine has no attribute `scale`. The constructor must call `super().__init__(**options)` and set one for each "
+        "of its arguments, and `values` and `row` have no others: none",
     ),
     "a list": (
         lambda: own(__init__=with_argument)([1]),
         TypeError,
         "`size` of Mine must be a number, a scalar, or hashable, as a tuple is. Received: list",
     ),
+    "a tensor": (
+        lambda: own(__init__=with_argument)(ops.ones(1)),
+        TypeError,
+        "`size` of Mine must be a number, a scalar, or hashable, as a tuple is. Received",
+    ),
+    "three parts": (lambda: own(values=lambda self, d, p: ((d, p, p),))(), ValueError, "it counts. Received one of 3"),
+    "nothing": (lambda: own(row=lambda self, r, count: None)(), ValueError, "of shape [B], (9,). Received NoneType"),
+    "no options": (
+        lambda: own(__init__=lambda self, size=1: PairwiseLoss.__init__(self)),
+        TypeError,
+        "`Mine.__init__` must take its arguments by name and `**options`, which go to `super().__init__`. Received: (",
+    ),
+    "no base": (lambda: own(__init__=lambda self, **options: None)(), AttributeError, "must call `super().__init__(**"),
 }
 
 

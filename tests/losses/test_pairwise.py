@@ -319,9 +319,8 @@ def test_unknown_reduction():
 
 @pytest.mark.parametrize("weight", [np.ones(2), np.ones((3, 2)), np.ones(1), np.ones((1, 3)), np.ones((3, 1, 1))])
 def test_weights_that_are_not_one_a_row(weight):
-    message = (
-        f"`sample_weight` must be a scalar or fit the leading axes of `y_pred`, (3,). Received shape: {weight.shape}"
-    )
+    message = "`sample_weight` must be a scalar or fit the leading axes of `embeddings`, (3,). Received shape: "
+    message += str(weight.shape)
     with pytest.raises(ValueError, match=re.escape(message)):
         PairwiseUserLoss()([1, 2, 3], X, weight)
 
@@ -334,7 +333,7 @@ def test_a_mask_that_is_not_one_a_row():
         def compute_mask(self, inputs, previous_mask):
             return ops.ones((3, 2), dtype="bool")
 
-    message = "`mask` must be a scalar or fit the leading axes of `y_pred`, (3,). Received shape: (3, 2)"
+    message = "`mask` must be a scalar or fit the leading axes of `embeddings`, (3,). Received shape: (3, 2)"
     with pytest.raises(ValueError, match=re.escape(message)):
         PairwiseUserLoss()([1, 2, 3], Mask()(X))
 

@@ -13,15 +13,15 @@ from multiloss.checks import Tensor
 REDUCTIONS = ("sum", "logsumexp", "max", "min", "count")
 Parts = tuple[Tensor, ...]
 
-# The logsumexp of no pair: minus infinity, where a difference of two must not be NaN.
+# The logsumexp and the maximum of no pair, of which differences are to be finite.
 _NONE = -1e30
-# The maximum of no pair: the least finite float32.
+# The same while there may still come some: the least finite float32.
 _LEAST = -(2.0**128 - 2.0**104)
 
 
 def start(name: str, zeros: Tensor) -> Parts:
     """Parts of no pairs; `zeros` `[N]`."""
-    return {"sum": (zeros,), "count": (zeros,), "logsumexp": (zeros + _NONE, zeros)}.get(name, (zeros + _LEAST, zeros))
+    return (zeros,) if name in ("sum", "count") else (zeros + _LEAST, zeros)
 
 
 def none(names: tuple[str, ...], zeros: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def along(name: str, value: Tensor, counted: Tensor, axis: int) -> Parts:
     if name in ("sum", "count"):
         return (ops.sum(ops.cast(value, counted.dtype) * counted, axis=axis),)
     value = _signed(name, value)
-    value = ops.where(counted > 0, value, ops.full_like(value, _NONE if name == "logsumexp" else _LEAST))
+    value = ops.where(counted > 0, value, ops.full_like(value, _LEAST))
     largest = ops.max(value, axis=axis, keepdims=True)
     if name == "logsumexp":
         terms = ops.exp(value - largest) * counted
@@ -61,12 +61,15 @@ def finished(names: tuple[str, ...], reduced: tuple[Parts, ...]) -> Tensor:
     for name, parts in zip(names, reduced, strict=True):
         if name in ("sum", "count"):
             numbers.append(parts[0])
-        elif name == "logsumexp":
-            some = parts[1] > 0
-            numbers.append(parts[0] + ops.log(ops.where(some, parts[1], ops.ones_like(parts[1]))))
+            continue
+        none = ops.equal(parts[1], 0)
+        term = ops.where(none, ops.ones_like(parts[1]), parts[1])
+        largest = ops.where(none, ops.full_like(parts[0], _NONE), parts[0])
+        if name == "logsumexp":
+            numbers.append(largest + ops.log(term))
         else:
-            numbers.append(_signed(name, parts[0]))
-            ties.append(ops.where(parts[1] > 0, parts[1], ops.ones_like(parts[1])))
+            numbers.append(_signed(name, largest))
+            ties.append(term)
     return ops.stack(numbers + ties, axis=1)
 
 
@@ -77,7 +80,8 @@ def share(name: str, value: Tensor, number: Tensor, ties: Tensor | None) -> Tens
     if name == "logsumexp":
         # At most 1, or 1 over the least weight; of pairs that do not count it may be anything that is finite.
         return ops.exp(ops.minimum(value - number, 80.0))
-    return ops.cast(_attains(_signed(name, value), _signed(name, number)), value.dtype) / ties
+    attained = ops.cast(_attains(_signed(name, value), _signed(name, number)), value.dtype)
+    return attained / ops.maximum(ties, ops.ones_like(ties))  # 0 where a row only fills up a tile
 
 
 def _signed(name: str, value: Tensor) -> Tensor:

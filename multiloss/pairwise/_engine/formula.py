@@ -51,12 +51,18 @@ class Formula:
         if not isinstance(values, (tuple, list)) or len(values) != len(self.reductions):
             got = len(values) if isinstance(values, (tuple, list)) else type(values).__name__
             raise ValueError(f"{expected}. Received: {got}")
-        parts = [value if isinstance(value, tuple) else (value, None) for value in values]
+        parts = [tuple(value) if isinstance(value, (tuple, list)) else (value,) for value in values]
         for part in parts:
+            if len(part) not in (1, 2):
+                raise ValueError(f"{expected}. Received one of {len(part)}")
             for tensor in part:
-                if tensor is not None and not checks.has_shape(tensor, distance):
-                    raise ValueError(f"{expected}. Received shape: {tuple(getattr(tensor, 'shape', ()))}")
-        return tuple(value for value, _ in parts), tuple(which for _, which in parts)
+                if not checks.has_shape(tensor, distance):
+                    raise ValueError(f"{expected}. Received {checks.described(tensor)}")
+        floats = (
+            value if name == "count" else ops.cast(value, distance.dtype)
+            for name, (value, *_) in zip(self.reductions, parts, strict=True)
+        )
+        return tuple(floats), tuple(part[1] if len(part) == 2 else None for part in parts)
 
     def differentiated(
         self, distance: Tensor, positive: Tensor, parameters: Sequence[Tensor]
