@@ -201,7 +201,7 @@ class PairwiseLoss(Loss):
         raise NotImplementedError(f"{type(self).__name__} must define `row(reduced, count)`")
 
     def rows(self, labels: Any, embeddings: Any, /, **pairs: Unpack[PairOptions]) -> Tensor:
-        """Return the loss `[B]` of each row, neither weighted, masked nor reduced. The class describes the arguments."""
+        """Return the loss `[B]` of each row, not weighted, masked or reduced. The class describes the arguments."""
         x, given = checks.embeddings("embeddings", embeddings), self._given(pairs)
         return self._rows(self._side("", x, _columns("", x, labels, given), given), given)
 
