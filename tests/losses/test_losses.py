@@ -97,7 +97,8 @@ def test_every_batch(name, batch):
 @pytest.mark.parametrize("mode", [mode for mode in ("eager", COMPILED) if mode != QUICK])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_eager_and_compiled(name, mode):
-    for batch in SOME if mode == COMPILED else SOME[:1]:
+    # torch takes seconds for each; the full tier has more.
+    for batch in SOME if mode == COMPILED and BACKEND != "torch" else SOME[:1]:
         if batch in CASES[name].batches:
             assert_agrees(name, mode, batch)
 
