@@ -51,6 +51,9 @@ SCENARIOS = {
 if BACKEND != "jax":  # which refuses to divide a batch by devices that do not divide it
     SCENARIOS["user, SGD, 23 rows, weights"] = (PairwiseUserLoss(across_replicas=ACROSS), "sgd", [24, 23], True, False)
     SCENARIOS["supcon, Adam, 1 row"] = (SupConLoss(across_replicas=ACROSS), "adam", [24, 1], False, False)
+if ENGINE == "workers":  # two processes compile each; "mirrored" has them all
+    SOME = ("user, Adam, sum, weights", "supcon, SGD, weighted mean, weights and mask", "user, SGD, 23 rows, weights")
+    SCENARIOS = {name: SCENARIOS[name] for name in SOME}
 
 
 def data(loss):

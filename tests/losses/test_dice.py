@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from frameworks import QUICK, evaluate, modes
+from frameworks import FAST, QUICK, evaluate, modes
 from keras import ops
 
 from multiloss import dice_coef, dice_loss
@@ -66,7 +66,7 @@ def test_empty_masks_are_a_match_without_smooth_too():
         assert (smooth > 1e-45) or (gradient == 0).all()
 
 
-@pytest.mark.parametrize("mode", modes(QUICK))
+@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
 @pytest.mark.parametrize("thresh", [None, 0.5])
 def test_a_nan_shows_in_the_loss(mode, thresh):
     bad = SOFT.copy()
