@@ -72,8 +72,8 @@ def test_every_loss_holds(loss, workers):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", LOSSES.values())
-def test_every_function_holds(name, workers):
+@pytest.mark.parametrize("name", [name for loss, name in LOSSES.items() if loss not in COMPILED])
+def test_functions_hold(name, workers):
     target, oracle = f"multiloss:{name}", f"multiloss.oracles:{name}"
     assert_consistent(
         target, oracle, inputs=inputs_of(name), checks=["value", "gradient"], timeout=TIMEOUT, workers=workers
