@@ -68,7 +68,7 @@ def test_sizes_need_not_be_known(name, sides):
 
 
 @EACH
-@pytest.mark.parametrize("over", ["sample", "batch"])
+@pytest.mark.parametrize("over", ["sample", pytest.param("batch", marks=pytest.mark.full)])
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST[:2]))
 def test_gradients_of_tiny_probabilities_are_finite(name, over, mode):
     """Of 1e-22 and 1e-30, whose squares are 0 in float32, and with no smooth."""
@@ -163,8 +163,8 @@ def _mcc_of(inside, outside, true, false):
     ("loss", "expected", "dtype"),
     [
         (dice, _dice_of, "float16"),
-        (dice, _dice_of, "bfloat16"),
-        (multiloss.focal, _focal_of, "float16"),
+        pytest.param(dice, _dice_of, "bfloat16", marks=pytest.mark.full),
+        pytest.param(multiloss.focal, _focal_of, "float16", marks=pytest.mark.full),
         (multiloss.mcc, _mcc_of, "bfloat16"),
     ],
 )
