@@ -99,7 +99,7 @@ def _as_tensor(name: str, y_pred: Any) -> Tensor:
     return y_pred if ops.is_tensor(y_pred) else result  # the very object: a mask hangs on it
 
 
-class _Held(keras.losses.Loss):  # type: ignore[misc]
+class _Held(keras.losses.Loss):  # type: ignore[misc]  # as above
     """Values that are there already, to be weighted and reduced by Keras, out of reach of its cast of the labels."""
 
     def __init__(self, values: Tensor, name: str, reduction: str | None, dtype: str):

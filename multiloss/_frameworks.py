@@ -25,7 +25,8 @@ def vjp(
         Both, and the function that takes an upstream gradient for each result, and returns that of each input.
     """
     engines: dict[str, Any] = {"jax": _of_jax, "tensorflow": _of_tensorflow, "torch": _of_torch}
-    return engines[backend.backend()](function, inputs)  # type: ignore[no-any-return]
+    results, rest, pull = engines[backend.backend()](function, inputs)
+    return results, rest, pull
 
 
 def may_round_products() -> bool:
@@ -96,7 +97,7 @@ def _of_tensorflow(function: Any, inputs: Sequence[Tensor]) -> Any:
         results, rest = function(*inputs)
 
     def pull(upstream: Sequence[Tensor]) -> Sequence[Tensor]:
-        return tape.gradient(list(results), list(inputs), list(upstream), unconnected_gradients="zero")  # type: ignore[no-any-return]
+        return tuple(tape.gradient(list(results), list(inputs), list(upstream), unconnected_gradients="zero"))
 
     return results, rest, pull
 
@@ -116,7 +117,7 @@ def _of_torch(function: Any, inputs: Sequence[Tensor]) -> Any:
         if not pairs:  # constants
             return [torch.zeros_like(leaf) for leaf in leaves]
         ys, gs = zip(*pairs, strict=True)
-        return torch.autograd.grad(ys, leaves, gs, allow_unused=True, materialize_grads=True)  # type: ignore[no-any-return]
+        return tuple(torch.autograd.grad(ys, leaves, gs, allow_unused=True, materialize_grads=True))
 
     return tuple(result.detach() for result in results), rest, pull
 

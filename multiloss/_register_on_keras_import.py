@@ -53,7 +53,7 @@ class _Finder:
                 self.depth += 1
                 try:
                     execute(module)
-                except Exception as error:
+                except Exception as error:  # whatever fails in the import of Keras: it is looked at, and raised again
                     if name == "keras":
                         self.failure = error
                     elif error is self.failure or getattr(error, "name", None) == "keras":
@@ -65,5 +65,5 @@ class _Finder:
                     sys.meta_path.remove(self)
                     load(self.modules)
 
-            spec.loader.exec_module = watched  # type: ignore[method-assign]
+            spec.loader.exec_module = watched  # type: ignore[method-assign]  # of this spec alone
         return spec

@@ -64,6 +64,17 @@ def compilations(function, *arguments):
     return sum("backend_compile" in event for event in counted)
 
 
+def rounded_products(function, *arrays):
+    """How many matrix products JAX may round on an accelerator; the others have one setting for all, the user's."""
+    if BACKEND != "jax":
+        return 0
+    import jax
+
+    text = str(jax.make_jaxpr(function)(*arrays))
+    assert "dot_general[" in text
+    return text.count("dot_general[") - text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+
+
 def evaluate_unknown_sizes(function, y, x):
     """Value and gradient where no size is known in advance, which only TensorFlow has; elsewhere, of one batch."""
     if BACKEND != "tensorflow":

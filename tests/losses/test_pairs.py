@@ -411,6 +411,11 @@ def test_logits_may_be_as_small_as_float32_has_them():
     np.testing.assert_allclose(rows, oracles.supcon(LABELS, X, temperature=1e-35), rtol=1e-5)  # float32
 
 
+@pytest.mark.parametrize("label", [2, np.int64(2), np.array(2), np.array([2])])
+def test_a_label_to_ignore_may_be_of_numpy(label):
+    assert SupConLoss(ignore_label=label).ignore_label == (2,)
+
+
 def test_booleans_are_values():
     class Any(PairwiseLoss):
         reductions = ("max", "logsumexp", "sum")
@@ -670,6 +675,11 @@ MISTAKES = {
         lambda: own(__init__=lambda self, size=1: PairwiseLoss.__init__(self)),
         TypeError,
         "`Mine.__init__` must take its arguments by name and `**options`, which go to `super().__init__`. Received: (",
+    ),
+    "a property": (
+        lambda: own(values=lambda self, d, p: (d * self.twice,), twice=property(lambda self: 2 * self.scale))(),
+        AttributeError,
+        "Mine has no attribute `scale`.",
     ),
     "no base": (lambda: own(__init__=lambda self, **options: None)(), AttributeError, "must call `super().__init__(**"),
 }

@@ -134,6 +134,16 @@ IMPORTS = {
     },
 }
 
+# Losses do not start a reduction from a number: on torch, Keras puts that on the CPU, wherever the rest is.
+LOSSES = [*PACKAGE.glob("pairwise/**/*.py"), *PACKAGE.glob("overlap/*.py")]
+
+
+@pytest.mark.parametrize("path", LOSSES, ids=lambda path: path.stem)
+def test_everything_is_on_one_device(path):
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    assert not [keyword for call in calls for keyword in call.keywords if keyword.arg == "initial"]
+
+
 # The files whose job is a framework's own API.
 SEAMS = ("multiloss._frameworks", "multiloss.check.worker", "multiloss.distribution")
 

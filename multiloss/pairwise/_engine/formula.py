@@ -28,7 +28,7 @@ class Formula:
     @property
     def reductions(self) -> tuple[str, ...]:
         """How each value of a pair is reduced."""
-        return self.kind.reductions  # type: ignore[no-any-return]
+        return tuple(self.kind.reductions)
 
     @property
     def is_differentiable(self) -> bool:
