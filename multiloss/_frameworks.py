@@ -1,10 +1,11 @@
 """The seam where frameworks differ: derivatives, the precision of a product, and what a tensor tells of itself."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import backend, ops
 
 Tensor = Any  # a tensor of whichever backend Keras runs on
@@ -31,11 +32,20 @@ def vjp(
 
 def may_round_products() -> bool:
     """Whether the inputs of `product` may be rounded: TensorFlow and torch have one setting for all products."""
+    return bool(backend.backend() == "torch" or (backend.backend() == "tensorflow" and has_accelerator()))
+
+
+def has_accelerator(tensor: Tensor = None) -> bool:
+    """Whether what is made of a tensor is computed by something else than a processor."""
+    if backend.backend() == "jax":
+        import jax
+
+        return bool(jax.default_backend() != "cpu")
     if backend.backend() == "tensorflow":
         import tensorflow as tf
 
         return any(device.device_type != "CPU" for device in tf.config.list_physical_devices())
-    return bool(backend.backend() == "torch")
+    return bool(backend.backend() == "torch" and tensor.device.type != "cpu")
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
@@ -63,6 +73,45 @@ def has_value(tensor: Tensor) -> bool:
 
         return not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
     return True
+
+
+def known_extent(tensor: Tensor) -> float | None:
+    """Return the largest entry by its size where to read it costs next to nothing: of a processor, and not in a graph.
+
+    That is so within `jax.grad`, too, outside of `jit`.
+    """
+    if has_accelerator(tensor):
+        return None
+    if backend.backend() == "jax":
+        import jax
+
+        if isinstance(tensor, jax.core.Tracer):  # which has a value outside of `jit`; if JAX renames that, none
+            tensor = getattr(tensor, "to_concrete_value", lambda: None)()
+        if tensor is None or not getattr(tensor, "is_fully_addressable", True):  # it may be of NumPy by now
+            return None
+    elif not has_value(tensor):
+        return None
+    if backend.backend() == "torch":
+        return float(tensor.detach().abs().max().item())
+    return float(np.abs(ops.convert_to_numpy(tensor)).max())
+
+
+def runs_slowly_by_operation(tensor: Tensor) -> bool:
+    """Whether operations run one by one, each for tens of microseconds: outside of what is compiled, but for torch."""
+    if backend.backend() == "jax":
+        return known_extent(tensor) is not None
+    return backend.backend() == "tensorflow" and has_value(tensor)
+
+
+@contextlib.contextmanager
+def explained(message: str) -> Iterator[None]:
+    """Say so where a framework cannot differentiate a function with a gradient of its own in some other way."""
+    try:
+        yield
+    except (TypeError, RuntimeError) as error:  # of which NotImplementedError is one
+        if any(words in str(error) for words in ("custom_vjp", "setup_context", "jvp function")):
+            raise NotImplementedError(message) from error
+        raise
 
 
 def may_need_gradient(value: Any) -> bool:

@@ -91,28 +91,78 @@ def evaluate_unknown_sizes(function, y, x):
     return [result.numpy() for result in step(y, x)]
 
 
-def gradient_of_gradient(function, x):
-    """Gradient of the sum of squares of the gradient of `function(x)`."""
-    if BACKEND == "jax":
-        import jax
+def further_derivatives(function, x, direction):
+    """What a backend has beyond the gradient of `function(x)`, a scalar.
 
-        return jax.grad(lambda x: (jax.grad(function)(x) ** 2).sum())(x)
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
+    Two tables of name -> function without arguments: of second derivatives `[*x.shape, *x.shape]`, and of the
+    derivative along a direction, in forward mode.
+    """
+    tables = {"jax": _further_of_jax, "tensorflow": _further_of_tensorflow, "torch": _further_of_torch}
+    return tables[BACKEND](function, x, direction)
 
-        x = tf.convert_to_tensor(x)
+
+def _further_of_jax(function, x, direction):
+    import jax
+
+    x, direction = jax.numpy.asarray(x), jax.numpy.asarray(direction)
+    second = {
+        "hessian": lambda: jax.jit(jax.hessian(function))(x),
+        "reverse over reverse": lambda: jax.jit(jax.jacrev(jax.jacrev(function)))(x),
+    }
+    return second, {"jvp": lambda: jax.jvp(function, (x,), (direction,))[1]}
+
+
+def _further_of_tensorflow(function, x, direction):
+    import tensorflow as tf
+
+    x, direction = tf.constant(x), tf.constant(direction)
+
+    def hessian():
         with tf.GradientTape() as outer:
             outer.watch(x)
             with tf.GradientTape() as inner:
                 inner.watch(x)
                 value = function(x)
-            squares = tf.reduce_sum(inner.gradient(value, x) ** 2)
-        return outer.gradient(squares, x)
-    import torch
+            gradient = inner.gradient(value, x)
+        return outer.jacobian(gradient, x)
 
-    x = torch.as_tensor(x).requires_grad_()
-    (gradient,) = torch.autograd.grad(function(x), x, create_graph=True)
-    return torch.autograd.grad((gradient**2).sum(), x)
+    def forward():
+        with tf.autodiff.ForwardAccumulator(x, direction) as accumulator:
+            value = function(x)
+        return accumulator.jvp(value)
+
+    second = {"tape over tape": hessian, "tape over tape in a graph": tf.function(hessian)}
+    return second, {"forward accumulator": forward, "forward accumulator in a graph": tf.function(forward)}
+
+
+def _further_of_torch(function, x, direction):
+    import torch
+    from torch.autograd import forward_ad
+
+    x, direction = torch.as_tensor(x), torch.as_tensor(direction)
+
+    def forward():
+        with forward_ad.dual_level():
+            return forward_ad.unpack_dual(function(forward_ad.make_dual(x, direction))).tangent
+
+    second = {
+        "torch.func.hessian": lambda: torch.func.hessian(function)(x),
+        "reverse over reverse": lambda: torch.autograd.functional.hessian(function, x),
+    }
+    return second, {"torch.func.jvp": lambda: torch.func.jvp(function, (x,), (direction,))[1], "forward_ad": forward}
+
+
+def gradients_of_a_stack(function, xs):
+    """Gradients of `function(x)`, a scalar, for each of a stack `[S, ...]`, by `vmap` where there is one."""
+    if BACKEND == "jax":
+        import jax
+
+        return np.asarray(jax.jit(jax.vmap(jax.grad(function)))(xs))
+    if BACKEND == "torch":
+        import torch
+
+        return torch.func.vmap(torch.func.grad(function))(torch.as_tensor(xs)).numpy()
+    return np.stack([evaluate(QUICK, lambda y, x: function(x), np.zeros(1), x)[1] for x in xs])
 
 
 def gradients_under_transformations(function, x):

@@ -13,8 +13,9 @@ from multiloss import _frameworks, checks, distribution
 from multiloss._base import Loss
 from multiloss.checks import Tensor
 from multiloss.distribution import Share
-from multiloss.pairwise._engine import accumulate, loop, tiles
-from multiloss.pairwise._engine.formula import Formula
+from multiloss.pairwise._engine import accumulate, direct, loop, tiles
+from multiloss.pairwise._engine.formula import Formula, Side
+from multiloss.pairwise._engine.tiles import Tile
 
 
 class PairwiseOptions(TypedDict, total=False):
@@ -23,7 +24,7 @@ class PairwiseOptions(TypedDict, total=False):
     reduction: str | None
     name: str | None
     dtype: Any
-    tile: int | None
+    tile: Tile
     ignore_label: int | tuple[int, ...] | None
     across_replicas: bool
 
@@ -35,7 +36,7 @@ class PairOptions(TypedDict, total=False):
     ref_embeddings: Any
     pair_weights: Any
     ignore_label: int | tuple[int, ...] | None
-    tile: int | None
+    tile: Tile
 
 
 class PairwiseLoss(Loss):
@@ -60,16 +61,17 @@ class PairwiseLoss(Loss):
     gradient. The range of a number is checked, that of a traced value is not. The config has numbers.
 
     The derivative of the values by the distance comes from the framework. A class may have a method
-    `slopes(distance, positive)` that returns it for each value, or None where there is none; it is used while no
-    parameter gets a gradient.
+    `slopes(distance, positive)` that returns it for each value, or None where there is none; many pairs are
+    differentiated by it while no parameter gets a gradient.
 
     Args:
         reduction: as in `keras.losses.Loss`: `"sum_over_batch_size"` (the mean over the rows of a batch), `"sum"`,
             `"mean"`, `"mean_with_sample_weight"`, or None for the rows.
         name: name of the loss; by default that of the class, as `contrastive_loss` for `ContrastiveLoss`.
         dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
-        tile: None, or how many rows to take at a time, a positive integer: fewer take less memory. By default
-            2^21 / B', at least 64 and at most 256.
+        tile: None, how many rows to take at a time, a positive integer, or "all". By default few pairs are computed at
+            once, and of many 2^21 / B' rows at a time, at least 64 and at most 256; fewer take less memory. "all" is
+            for derivatives other than the gradient (below) at any size, and takes memory for B x B' x D numbers.
         ignore_label: None, or the label whose rows are in no pair, for labels `[B, K]` a tuple of K integers. Such a
             row has a loss and a gradient of 0, and no part in the mean over a batch, as if it were masked.
         across_replicas: whether the pairs are those of the whole batch where it is spread over devices by
@@ -97,10 +99,11 @@ class PairwiseLoss(Loss):
     as in any Keras loss: it is a weight of 0, with the mean taken over the rows that remain; the pairs of other rows
     with a masked one count.
 
-    **Gradient.** First derivatives only, in reverse mode (`jax.jvp` and `torch.func` are refused). That of a distance
-    is a unit vector, exactly 0 for pairs that coincide, where it has none. That of "max" and "min" goes to the pair
-    that attains it, in equal shares to all that do within rounding (2^-20 of it). Inside a functional model of JAX with
-    an unknown batch size, Keras traces a loss for the shape of its result alone, and gets NaN.
+    **Gradient.** That of a distance is a unit vector, exactly 0 for pairs that coincide, where it has none. That of
+    "max" and "min" goes to the pair that attains it, in equal shares to all that do within rounding (2^-20 of it).
+    Inside a functional model of JAX with an unknown batch size, Keras traces a loss for the shape of its result alone,
+    and gets NaN. Where pairs are computed at once, there are second derivatives (0 for pairs that coincide), forward
+    mode, and `torch.func`. Elsewhere there are first derivatives in reverse mode, and an error for others.
 
     **Exactness**, in float32: distances are rounded by about 1e-7 of themselves and 1e-7 of the largest entry of the
     (centred) batch, with no epsilon. Sums of distances are within 1e-6, their gradient within 1e-5 of its largest
@@ -111,6 +114,9 @@ class PairwiseLoss(Loss):
 
     **Cost**: time O(B B' D), for a single sum about that of five matrix products of all pairs, twice that if the
     upstream gradient is not the same for all rows, as with a `sample_weight`; memory O((B + B') D), and `pair_weights`.
+    Few pairs are computed at once, from differences, which is exact to some roundings of each distance, and takes the
+    time and memory of plain code, O(B B' D): up to 2^20 for B B' D; 2^23 on TensorFlow and JAX outside of what is
+    compiled; 2^26 on accelerators; for D <= 512, sizes known in advance, and rows that are not those of a replica.
 
     **Replicas.** With `across_replicas`, each replica computes its own rows against all columns, and weights, masks and
     the mean are those of the whole batch, however its rows are divided. On JAX and torch the result is the loss of the
@@ -222,6 +228,10 @@ class PairwiseLoss(Loss):
                         f"`{name}` must be None with `across_replicas=True`, which is for the pairs of one batch: rows "
                         "against references need no other replica"
                     )
+            if given["tile"] == "all":
+                raise ValueError(
+                    '`tile` must be None or a positive integer with `across_replicas=True`. Received: "all"'
+                )
             beside = {n: ops.reshape(w, (-1, 1)) + 0 * ops.cast(x[:, :1], w.dtype) for n, w in weights.items()}
             own = {"embeddings": x, "labels": columns, "sample_weight": None, "mask": None, **beside}
             whole, share = distribution.gather(own)
@@ -249,16 +259,16 @@ class PairwiseLoss(Loss):
         tile, ignored = tiles.tile_size(given["tile"]), checks.ignore_label(given["ignore_label"])
         return {**given, "tile": tile, "ignore_label": ignored}
 
-    def _side(self, prefix: str, x: Tensor, columns: Tensor, given: dict[str, Any]) -> loop.Side:
+    def _side(self, prefix: str, x: Tensor, columns: Tensor, given: dict[str, Any]) -> Side:
         kept = None
         if given["ignore_label"] is not None:
             kept = ops.cast(checks.labels_other_than(given["ignore_label"], columns), x.dtype)
             x = _standing_in(x, kept)
-        return loop.Side(_directions(x) if self.normalize else x, columns, kept)
+        return Side(_directions(x) if self.normalize else x, columns, kept)
 
-    def _rows(self, rows: loop.Side, given: dict[str, Any], share: Share | None = None) -> Tensor:
+    def _rows(self, rows: Side, given: dict[str, Any], share: Share | None = None) -> Tensor:
         """Return the loss of each row."""
-        x, references, weights = rows.x, None, given["pair_weights"]
+        x, references, weights, tile = rows.x, None, given["pair_weights"], given["tile"]
         if given["ref_embeddings"] is not None:
             ref_x = ops.cast(checks.embeddings("ref_embeddings", given["ref_embeddings"]), x.dtype)
             columns = _columns("ref_", ref_x, given["ref_labels"], given)
@@ -276,18 +286,21 @@ class PairwiseLoss(Loss):
 
         formula, scalars = self._formula(x.dtype)
         back = _frameworks.may_need_gradient(given["ref_embeddings"])
-        reduced = loop.reduced(formula, scalars, rows, references, weights, back, given["tile"], share)
+        if share is None and direct.suits(rows, references, tile):
+            reduced = direct.reduced(formula, scalars, rows, references, weights)
+        else:
+            tile = None if tile == "all" else tile
+            reduced = loop.reduced(formula, scalars, rows, references, weights, back, tile, share)
         count = _count(rows, references, weights)
         if rows.kept is not None:  # of no pair, the loss of a row or its gradient may be infinite
-            reduced = _standing_in(reduced, rows.kept)
+            reduced = tuple(_standing_in(number[:, None], rows.kept)[:, 0] for number in reduced)
             count = _standing_in(count[:, None], rows.kept)[:, 0] if len(count.shape) else count
-        numbers = tuple(reduced[:, s] for s in range(len(self.reductions)))
         loss = formula.bound(scalars)
         loss.rows_per_pair = 1 if references else 2
-        values = loss.row(numbers, count)
-        if not checks.has_shape(values, numbers[0]):
+        values = loss.row(reduced, count)
+        if not checks.has_shape(values, reduced[0]):
             raise ValueError(
-                f"`{type(self).__name__}.row` must return a tensor of shape [B], {tuple(numbers[0].shape)}. "
+                f"`{type(self).__name__}.row` must return a tensor of shape [B], {tuple(reduced[0].shape)}. "
                 f"Received {checks.described(values)}"
             )
         return values if rows.kept is None else ops.where(rows.kept > 0, values, ops.zeros_like(values))
@@ -338,12 +351,13 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def _count(rows: loop.Side, references: loop.Side | None, weights: Tensor | None) -> Tensor:
+def _count(rows: Side, references: Side | None, weights: Tensor | None) -> Tensor:
     """How many pairs each row has, or the sum of their weights; 1 where there is none."""
     x, columns = rows.x, references or rows
     if weights is None and rows.kept is None and columns.kept is None:
-        size = ops.shape(columns.x)[0] - (references is None)
-        return ops.cast(ops.maximum(size, 1), x.dtype)
+        size = columns.x.shape[0] or ops.shape(columns.x)[0]
+        size -= references is None
+        return ops.cast(max(size, 1) if isinstance(size, int) else ops.maximum(size, 1), x.dtype)
     if weights is None:
         count = ops.sum(columns.kept) - (rows.kept if references is None else 0)
     else:

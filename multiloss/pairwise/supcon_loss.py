@@ -56,7 +56,7 @@ class SupConLoss(PairwiseLoss):
         total, positive, positives = reduced
         loss = total - positive / ops.where(positives > 0, positives, ops.ones_like(positives))
         # For a row without positives, `0 * loss` and not 0: a NaN stays NaN. (And 0 * -1 + 0 is 0, not -0.)
-        return loss * ops.cast(positives > 0, loss.dtype) + 0.0
+        return ops.where(positives > 0, loss, 0 * loss) + 0.0
 
 
 def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **options: Unpack[PairOptions]) -> Tensor:

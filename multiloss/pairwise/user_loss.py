@@ -48,7 +48,7 @@ class PairwiseUserLoss(PairwiseLoss):
 
     def row(self, reduced: tuple[Tensor, ...], count: Tensor) -> Tensor:
         """Return the sum or the mean."""
-        return reduced[0] / (count if self.pairs == "mean" else self.rows_per_pair)
+        return reduced[0] / count if self.pairs == "mean" else reduced[0] * (1 / self.rows_per_pair)
 
 
 def pairwise_user_loss(

@@ -1,4 +1,4 @@
-"""The pairwise engine: tiles, hard data, products of reduced precision; and the losses that share it."""
+"""The pairwise engine: the loop and the direct way, hard data, reduced precision; and the losses that share it."""
 
 import functools
 import gc
@@ -27,7 +27,8 @@ from multiloss.pairwise._engine import distances, loop, products, tiles
 # To compile takes seconds a function, so most of what is compiled is one case; torch compiles in `test_losses` alone.
 OTHERS = [mode for mode in FAST if mode != QUICK]
 # One object each, so that what is compiled for one set of data serves the next.
-USER, USER_IN_SHARES = functools.partial(pairwise_user_loss), in_shares(PairwiseUserLoss)
+USER, USER_IN_SHARES = functools.partial(pairwise_user_loss, tile=256), in_shares(PairwiseUserLoss)
+DIRECT = functools.partial(pairwise_user_loss, tile="all")
 
 
 def sizes(*default, full=()):
@@ -76,7 +77,9 @@ def assert_exact(mode, ids, x, name, loss=USER):
     # Promised: 1e-6 of the sum of all distances; 1e-3 of the gradient's largest entry, and 1e-5 on random data. Points
     # on a line come 1e-6 of its length close to each other, where the direction is that of the rounding.
     assert abs(value.astype(np.float64).sum() - rows.sum()) <= 1e-6 * distances.sum(), name
-    tolerance = {"random": 1e-5, "all features equal": 1e-2}.get(name, 1e-3) * np.abs(gradient).max()
+    # Differences are exact: there, all that is rounded are unit vectors and their sum.
+    tolerance = 1e-5 if loss is DIRECT else {"random": 1e-5, "all features equal": 1e-2}.get(name, 1e-3)
+    tolerance *= np.abs(gradient).max()
     np.testing.assert_allclose(slope, gradient, rtol=0, atol=tolerance, err_msg=name)
 
 
@@ -94,6 +97,16 @@ def test_exact_on_hard_data(mode, features):
     ids, data = hard_data(features)
     for name in data:
         assert_exact(mode, ids, data[name], name)
+
+
+@pytest.mark.parametrize(
+    ("mode", "features"),
+    [(QUICK, 2), (QUICK, 128), *(pytest.param(m, 32, marks=pytest.mark.full) for m in OTHERS if "unknown" not in m)],
+)
+def test_the_direct_way_is_more_exact(mode, features):
+    ids, data = hard_data(features)
+    for name in data:
+        assert_exact(mode, ids[:256], data[name][:256], name, DIRECT)
 
 
 @pytest.mark.parametrize(("mode", "features"), list(sizes(3, full=[128])))
@@ -134,13 +147,13 @@ def test_exact_where_products_round_their_inputs_to_8_bits(mode, features, monke
     loop._halves_of_a_tile.cache_clear()
     try:
         ids, data = hard_data(features)
-        loss = functools.partial(pairwise_user_loss)  # not one that was compiled before
+        loss = functools.partial(pairwise_user_loss, tile=256)  # not one that was compiled before
         for name in data:
             assert_exact(mode, ids, data[name], name, loss)
         # And it is seen: without the emulation, hard data are off by far more.
         monkeypatch.setattr(products, "emulated", products.product)
         loop._halves_of_a_tile.cache_clear()
-        loss, name = functools.partial(pairwise_user_loss), "clusters of width 1e-2"
+        loss, name = functools.partial(pairwise_user_loss, tile=256), "clusters of width 1e-2"
         with pytest.raises(AssertionError):
             assert_exact(mode, ids, data[name], name, loss)
     finally:
@@ -149,7 +162,7 @@ def test_exact_where_products_round_their_inputs_to_8_bits(mode, features, monke
 
 def test_no_product_is_rounded_where_the_framework_can_be_told():
     """On a GPU, JAX rounds those of some shapes and not others, which no single product finds out."""
-    assert rounded_products(lambda x: pairwise_user_loss(TILE_IDS, x), TILE_X) == 0
+    assert rounded_products(lambda x: pairwise_user_loss(TILE_IDS, x, tile=5), TILE_X) == 0
 
 
 @pytest.mark.parametrize("features", [1, 3, 64])
@@ -180,6 +193,7 @@ EXPECTED = {
     ("mode", "tile"),
     [
         (QUICK, 5),
+        (QUICK, "all"),
         *(pytest.param(QUICK, tile, marks=pytest.mark.full) for tile in (1, 2, 13, 50)),
         *(pytest.param(mode, 4, marks=pytest.mark.full) for mode in OTHERS),
     ],
@@ -203,16 +217,23 @@ def test_tiles_hold_the_batch_and_hardly_more(batch, tile):
     count, size = tiles.in_halves(batch, tile)
     assert count % 2 == 1
     assert batch <= count * size < batch + count
+    for parts in (1, 4):
+        blocks, width = tiles.in_blocks(batch, parts)
+        assert batch <= blocks * width < batch + width
+        assert width == -(-batch // parts)
     count, size = tiles.in_rows(batch, 3 * batch, tile)
     assert batch <= count * size < batch + count
     assert size <= (tile or 256)
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("tile", [5, "all"])
 @pytest.mark.parametrize("loss", ORACLES)
-def test_transformations_of_the_framework_change_nothing(loss):
+def test_transformations_of_the_framework_change_nothing(loss, tile):
     upstream = UPSTREAM["weights"]
-    gradients = gradients_under_transformations(lambda x: ops.sum(ops.multiply(loss(TILE_IDS, x), upstream)), TILE_X)
+    gradients = gradients_under_transformations(
+        lambda x: ops.sum(ops.multiply(loss(TILE_IDS, x, tile=tile), upstream)), TILE_X
+    )
     _, expected = EXPECTED[loss, "weights"]
     for name, gradient in gradients.items():
         tolerance = 1e-5 * np.abs(expected).max()  # as promised
@@ -221,18 +242,20 @@ def test_transformations_of_the_framework_change_nothing(loss):
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST[:2]))
 @pytest.mark.parametrize("scale", [1e37, 1e-34])
-def test_scales_near_the_ends_of_float32(mode, scale):
+@pytest.mark.parametrize("way", [USER, DIRECT])
+def test_scales_near_the_ends_of_float32(mode, scale, way):
     """The reciprocal of the one is nothing in float32, and so are 2^-13 parts of the other."""
     x = TILE_X * np.float32(scale)
-    value, gradient = evaluate(mode, pairwise_user_loss, TILE_IDS, x)
+    value, gradient = evaluate(mode, way, TILE_IDS, x)
     rows, expected = oracles.pairwise_user_loss(TILE_IDS, x), EXPECTED[pairwise_user_loss, "equal"][1] / 0.3
     # As promised: 1e-6 of the value, 1e-5 of the gradient's largest entry.
     np.testing.assert_allclose(value, rows, rtol=0, atol=1e-6 * np.abs(rows).max())
     np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("tile", [5, "all"])
 @pytest.mark.parametrize("backend", [pytest.param(BACKEND, marks=() if BACKEND == "torch" else pytest.mark.full)])
-def test_embeddings_are_freed_at_once(backend):
+def test_embeddings_are_freed_at_once(backend, tile):
     """On torch, a result that is held by its own gradient, and holds them, waits for the garbage collector.
 
     So does, with Keras 3.12 to 3.14, whatever was given to any operation of Keras, whose `tree` leaves cycles there.
@@ -243,7 +266,7 @@ def test_embeddings_are_freed_at_once(backend):
 
     def loss(y, x):
         embeddings.append(weakref.ref(x))
-        return pairwise_user_loss(y, x)
+        return pairwise_user_loss(y, x, tile=tile)
 
     gc.collect()
     gc.disable()
@@ -260,7 +283,7 @@ def test_losses_of_one_set_of_parameters_share_their_loop():
     """JAX compiles a loop again for every new function."""
     before = loop._halves_of_a_tile.cache_info().misses
     for _ in range(3):
-        pairwise_user_loss([1, 1, 2], np.eye(3, dtype=np.float32), margin=0.123)
+        pairwise_user_loss([1, 1, 2], np.eye(3, dtype=np.float32), margin=0.123, tile=2)
     # Two where products may be rounded, and are then computed another way.
     assert before < loop._halves_of_a_tile.cache_info().misses <= before + 2
 
@@ -310,23 +333,28 @@ def test_supcon_depends_on_directions_alone():
 
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
+@pytest.mark.parametrize("tile", [3, "all"])
 @pytest.mark.parametrize("loss", [contrastive, supcon])
-def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss):
+def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss, tile):
     x = np.array([[1, 2], [1, 2], [1, 2], [0, 0], [0, 0]], np.float32)
-    value, gradient = evaluate(mode, loss, np.array([1, 1, 2, 2, 3]), x)
+    value, gradient = evaluate(mode, functools.partial(loss, tile=tile), np.array([1, 1, 2, 2, 3]), x)
     assert np.isfinite(value).all()
     assert np.isfinite(gradient).all()
     if loss is supcon:  # a row of zeros has no direction
         np.testing.assert_array_equal(gradient[3:], 0)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
+@pytest.mark.parametrize("tile", [2, "all"])
 @pytest.mark.parametrize("loss", [contrastive, supcon])
-@pytest.mark.parametrize("ids", [[1, 1, 2, 2], [1, 2, 3, 4]])
-def test_a_nan_or_infinity_shows_in_the_loss(loss, ids, bad):
-    x = np.arange(8, dtype=np.float32).reshape(4, 2)
-    x[1, 0] = bad
-    assert np.isnan(ops.convert_to_numpy(loss(ids, x))).all()
+def test_a_nan_or_infinity_shows_in_the_loss(loss, tile, mode):
+    """Compiled too: there, a maximum may be of the others, and a product with what is not above 0 may be 0."""
+    function = functools.partial(loss, tile=tile)
+    for bad in (np.nan, np.inf):
+        x = np.arange(8, dtype=np.float32).reshape(4, 2)
+        x[1, 0] = bad
+        for ids in ([1, 1, 2, 2], [1, 2, 3, 4]):
+            assert np.isnan(evaluate(mode, function, np.array(ids), x)[0]).all()
 
 
 FINITE = "must be a finite number >= 0. Received"
@@ -338,7 +366,7 @@ FINITE = "must be a finite number >= 0. Received"
         (contrastive, ContrastiveLoss, {"pos_margin": -1.0}, ValueError, f"`pos_margin` {FINITE}: -1.0"),
         (contrastive, ContrastiveLoss, {"neg_margin": np.inf}, ValueError, f"`neg_margin` {FINITE}: inf"),
         (contrastive, ContrastiveLoss, {"neg_margin": "1"}, TypeError, f"`neg_margin` {FINITE}: '1' of type str"),
-        (contrastive, ContrastiveLoss, {"tile": -1}, ValueError, "`tile` must be None or a positive integer."),
+        (contrastive, ContrastiveLoss, {"tile": -1}, ValueError, '`tile` must be None, "all" or a positive integer.'),
         (
             supcon,
             SupConLoss,
@@ -349,8 +377,8 @@ FINITE = "must be a finite number >= 0. Received"
         (supcon, SupConLoss, {"temperature": np.nan}, ValueError, "`temperature` must be a finite number >= 1.2e-38."),
         (supcon, SupConLoss, {"temperature": None}, TypeError, "`temperature` must be a finite number >= 1.2e-38."),
         (supcon, SupConLoss, {"temperature": 1e-40}, ValueError, "`temperature` must be a finite number >= 1.2e-38."),
-        (supcon, SupConLoss, {"tile": np.inf}, ValueError, "`tile` must be None or a positive integer."),
-        (supcon, SupConLoss, {"tile": True}, TypeError, "`tile` must be None or a positive integer."),
+        (supcon, SupConLoss, {"tile": np.inf}, ValueError, '`tile` must be None, "all" or a positive integer.'),
+        (supcon, SupConLoss, {"tile": True}, TypeError, '`tile` must be None, "all" or a positive integer.'),
     ],
 )
 def test_errors(function, loss, parameters, error, message):

@@ -27,8 +27,8 @@ def each_case(default):
     return pytest.mark.parametrize("name", names)
 
 
-FUNCTIONS = first(lambda case: case.function.func)
-CLASSES = first(lambda case: case.loss.func)
+FUNCTIONS = first(lambda case: (case.function.func, "tile" in case.function.keywords))
+CLASSES = [*first(lambda case: case.loss.func), "pairwise_user_loss tile=4"]
 EACH_CLASS = each_case(CLASSES)
 # Those that differ from others in shape, in dtype, or in the way through the formula.
 SOME = ("random", "batch of 0")
@@ -120,7 +120,7 @@ def test_every_mode(name, mode):
 SHARED = {
     name: in_shares(case.loss.func, **{k: v for k, v in case.loss.keywords.items() if k != "reduction"}, tile=2)
     for name, case in CASES.items()
-    if "labels [B, 2]" in case.batches
+    if "labels [B, 2]" in case.batches and "tile" not in case.loss.keywords
 }
 
 
@@ -296,7 +296,10 @@ def test_one_step_of_fit_is_the_step_of_the_oracle(name):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=() if n in SHARED or n == "dice" else pytest.mark.full) for n in CLASSES],
+    [
+        pytest.param(n, marks=() if "labels [B, 2]" in CASES[n].batches or n == "dice" else pytest.mark.full)
+        for n in CLASSES
+    ],
 )
 def test_inside_a_layer_of_a_model_that_knows_no_batch_size(name):
     """Trained one step, on a loss that a layer adds."""

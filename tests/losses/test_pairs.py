@@ -85,10 +85,11 @@ def assert_agrees(mode, function, oracle, y, x):
         assert_close(gradient, gradient_of(oracle, y, x, weights))
 
 
+@pytest.mark.parametrize("tile", [2, "all"])
 @pytest.mark.parametrize(("name", "form", "mode"), list(each_form()))
-def test_references_weights_and_an_ignored_label(name, form, mode):
-    """Value, and gradient to both sides. Tiles of two rows."""
-    rows, (call, x) = LOSSES[name](tile=2).rows, FORMS[form]
+def test_references_weights_and_an_ignored_label(name, form, mode, tile):
+    """Value, and gradient to both sides."""
+    rows, (call, x) = LOSSES[name](tile=tile).rows, FORMS[form]
     assert_agrees(mode, partial(call, rows), partial(call, oracle_of(name)), LABELS, x)
 
 
@@ -108,10 +109,11 @@ def test_references_of_numpy_take_no_gradient_and_change_no_other():
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("tile", [4, "all"])
 @pytest.mark.parametrize("name", ["supcon", "pairwise_user_loss"])
-def test_an_ignored_row_counts_nowhere(name):
+def test_an_ignored_row_counts_nowhere(name, tile):
     """Whatever is in it; and the mean is that of the others."""
-    loss, kept = LOSSES[name](ignore_label=2), LABELS != 2
+    loss, kept = LOSSES[name](ignore_label=2, tile=tile), LABELS != 2
     value, gradient = evaluate(QUICK, loss.rows, LABELS, NAN)
     alone, slope = evaluate(QUICK, LOSSES[name]().rows, LABELS[kept], X[kept])
     assert_close(value[kept], alone)
@@ -143,9 +145,10 @@ def test_labels_of_different_dtypes_compare_exactly():
         assert_close(ops.convert_to_numpy(rows), expected)
 
 
+@pytest.mark.parametrize("tile", [None, "all"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_no_references_and_no_rows(name):
-    loss, none = LOSSES[name](), np.zeros((0, 3), np.float32)
+def test_no_references_and_no_rows(name, tile):
+    loss, none = LOSSES[name](tile=tile), np.zeros((0, 3), np.float32)
     rows = loss.rows(LABELS, X, ref_labels=LABELS[:0], ref_embeddings=none)
     np.testing.assert_array_equal(ops.convert_to_numpy(rows), np.zeros(9))
     assert tuple(loss.rows(LABELS[:0], none, ref_labels=LABELS, ref_embeddings=X).shape) == (0,)
@@ -157,6 +160,17 @@ def test_no_rows_of_a_size_that_is_not_known():
     mode = "graph-unknown-batch" if BACKEND == "tensorflow" else QUICK
     value, gradient = evaluate(mode, partial(contrastive, ignore_label=2), LABELS[:0], X[:0])
     assert (value.shape, gradient.shape) == ((0,), (0, 3))
+
+
+@pytest.mark.parametrize("scale", [1e100, 1e-100])
+def test_references_of_float64_of_any_size(scale):
+    if BACKEND == "jax":  # which has none
+        return
+    x = ops.convert_to_tensor(X * np.float64(scale), dtype="float64")
+    pairs = {"ref_labels": LABELS[REFERENCES], "ref_embeddings": x[REFERENCES]}
+    rows = ops.convert_to_numpy(pairwise_user_loss(LABELS[ROWS], x[ROWS], tile="all", **pairs))
+    pairs["ref_embeddings"] = X[REFERENCES]
+    assert_close(rows / scale, oracles.pairwise_user_loss(LABELS[ROWS], X[ROWS], **pairs))
 
 
 @pytest.mark.full
@@ -176,7 +190,7 @@ PARAMETERS = {
 }
 
 
-def learning(name):
+def learning(name, tile=2):
     """The rows as a function of (y, z), where the last row of z starts with the parameter; and the same of the oracle.
 
     Of few pairs at the margin: at the kinks there, differences would be no derivative.
@@ -187,7 +201,7 @@ def learning(name):
     given = loss.keywords if isinstance(loss, partial) else {}
 
     def ours(y, z):
-        return loss(**{name: z[-1, 0]}, tile=2).rows(y, z[:-1])
+        return loss(**{name: z[-1, 0]}, tile=tile).rows(y, z[:-1])
 
     def oracle(y, z):
         return getattr(oracles, function)(y, z[:-1], **given, **{name: z[-1, 0]})
@@ -195,8 +209,8 @@ def learning(name):
     return ours, oracle, np.concatenate([X, np.full((1, 3), value, np.float32)])
 
 
-def assert_learns(mode, name, ours=None):
-    function, oracle, z = learning(name)
+def assert_learns(mode, name, ours=None, tile=2):
+    function, oracle, z = learning(name, tile)
     upstream = np.linspace(0.5, 1.5, 9).astype(np.float32)
     for weights in (upstream, np.full(9, 0.7, np.float32)):
         value, gradient = evaluate(mode, ours or function, LABELS, z, weights)
@@ -207,9 +221,10 @@ def assert_learns(mode, name, ours=None):
         assert expected[-1, 0] != 0
 
 
+@pytest.mark.parametrize("tile", [2, "all"])
 @pytest.mark.parametrize("name", in_full(PARAMETERS, "temperature"))
-def test_gradient_by_a_parameter(name):
-    assert_learns(QUICK, name)
+def test_gradient_by_a_parameter(name, tile):
+    assert_learns(QUICK, name, tile=tile)
 
 
 @pytest.mark.parametrize("mode", modes(of=[mode for mode in MODES if mode not in (QUICK, "aot_eager")]))
@@ -224,7 +239,7 @@ def test_gradient_by_a_parameter_in_shares(name):
     loss, _ = PARAMETERS[name]
     assert_learns(QUICK, name, lambda y, z: in_shares(loss, **{name: z[-1, 0]})(y, z[:-1]))
     ones = np.ones((9, 9), np.float32)
-    assert_learns(QUICK, name, lambda y, z: loss(**{name: z[-1, 0]}).rows(y, z[:-1], pair_weights=ones))
+    assert_learns(QUICK, name, lambda y, z: loss(**{name: z[-1, 0]}, tile=4).rows(y, z[:-1], pair_weights=ones))
 
 
 @pytest.mark.parametrize("kind", ["variable", "tensor", "NumPy"])
@@ -265,7 +280,8 @@ def test_a_traced_parameter_is_not_checked():
 
 def test_another_value_compiles_nothing_anew():
     def run(value):
-        SupConLoss(value).rows(LABELS, X)
+        SupConLoss(value, tile=4).rows(LABELS, X)
+        SupConLoss(value, tile="all").rows(LABELS, X)
 
     run(0.11)
     assert compilations(run, 0.12) == 0
@@ -277,7 +293,7 @@ def test_a_traced_value_is_traced_once():
 
     def function(y, z):
         traced.append(z)
-        return supcon(y, z[:-1], temperature=z[-1, 0])
+        return supcon(y, z[:-1], temperature=z[-1, 0], tile=4)
 
     counts = []
     for temperature in (0.3, 0.9):
@@ -329,19 +345,72 @@ def hardest(y, x, margin=1.0, near=2.0, weights=None):
 
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-def test_maximum_minimum_and_count(mode):
-    assert_agrees(mode, Hardest(tile=2).rows, hardest, LABELS, X)
+@pytest.mark.parametrize("tile", [2, "all"])
+def test_maximum_minimum_and_count(mode, tile):
+    assert_agrees(mode, Hardest(tile=tile).rows, hardest, LABELS, X)
 
 
-def test_gradients_by_references_and_a_margin_where_rows_fill_up_a_tile():
-    """Of seven rows in tiles of two, by references and by a parameter: the eighth row is none."""
+def test_maximum_and_minimum_of_float64():
+    """Of which Keras's `maximum` makes float32 on torch."""
+    if BACKEND == "jax":  # which has none
+        return
+    x = ops.convert_to_tensor(X, dtype="float64")
+    for tile in (2, "all"):
+        rows = ops.convert_to_numpy(Hardest(tile=tile).rows(LABELS, x))
+        # Some fifty times the rounding of float64; distances around 1.
+        np.testing.assert_allclose(rows, hardest(LABELS, X), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("tile", [2, "all"])
+def test_what_becomes_of_a_distance_may_have_any_derivative_at_0(tile):
+    """A row is no pair with itself, and pairs that coincide have none, so that it is never asked for."""
+
+    class Root(PairwiseLoss):
+        def values(self, distance, positive):
+            return (ops.sqrt(distance),)
+
+        def row(self, reduced, count):
+            return reduced[0]
+
+    def oracle(y, x):
+        squares = [[np.sum((a - b) ** 2) for b in np.asarray(x, np.float64)] for a in np.asarray(x, np.float64)]
+        return np.sum(np.array(squares) ** 0.25, axis=1)
+
+    assert_agrees(QUICK, Root(tile=tile).rows, oracle, LABELS[:7], X[:7])
+    _, gradient = evaluate(QUICK, Root(tile=tile).rows, np.array([1, 1, 2]), X[[0, 0, 1]])
+    assert_close(gradient[:2], np.repeat(-gradient[2:] / 2, 2, axis=0))
+
+
+def test_a_distance_that_float32_has_not_is_not_the_nearest():
+    x = np.array([[0, 0], [1, 0], [3e38, 3e38], [0, 2]], np.float32)
+
+    class Nearest(PairwiseLoss):
+        reductions = ("min",)
+
+        def values(self, distance, positive):
+            return (distance,)
+
+        def row(self, reduced, count):
+            return reduced[0]
+
+    value, gradient = evaluate(QUICK, Nearest(tile="all").rows, LABELS[:4], x)
+    # Of points a 1e-38th of the largest apart, the distance may count as 0.
+    assert (value[[0, 1, 3]] <= 2).all()
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("tile", [3, "all"])
+def test_gradients_by_references_and_a_margin_where_rows_fill_up_a_tile(tile):
+    """Of four rows in tiles of two, by references and by a parameter."""
     x = X[:7] + np.float32(0.01) * np.arange(7)[:, None].astype(np.float32)  # none coincide
 
     def against(rows, y, z, margin):
         return rows(y[:4], z[:4], ref_labels=y[4:], ref_embeddings=z[4:], margin=margin)
 
     def ours(y, z):
-        return against(lambda *data, margin, **pairs: Margin(margin, tile=3).rows(*data, **pairs), y, z[:-1], z[-1, 0])
+        return against(
+            lambda *data, margin, **pairs: Margin(margin, tile=tile).rows(*data, **pairs), y, z[:-1], z[-1, 0]
+        )
 
     def oracle(y, z):
         return against(margin_rows, y, z[:-1], z[-1, 0])
@@ -377,7 +446,8 @@ def margin_rows(y, x, ref_labels, ref_embeddings, margin):
     return np.array(rows)
 
 
-def test_the_row_of_what_is_in_no_pair_may_be_anything():
+@pytest.mark.parametrize("tile", [4, "all"])
+def test_the_row_of_what_is_in_no_pair_may_be_anything(tile):
     """Its loss and gradient are 0, and those of the others, and of a parameter, are finite."""
 
     class Logarithm(PairwiseLoss):
@@ -397,17 +467,20 @@ def test_the_row_of_what_is_in_no_pair_may_be_anything():
         return np.where(kept, np.log(np.array(sums) * z[-1, 0] / (kept.sum() - 1)), 0)
 
     z = np.concatenate([X, np.full((1, 3), 0.7, np.float32)])
-    assert_agrees(QUICK, lambda y, z: Logarithm(z[-1, 0], ignore_label=2).rows(y, z[:-1]), oracle, LABELS, z)
+    ours = lambda y, z: Logarithm(z[-1, 0], ignore_label=2, tile=tile).rows(y, z[:-1])  # noqa: E731
+    assert_agrees(QUICK, ours, oracle, LABELS, z)
 
 
-def test_the_weight_of_a_row_with_itself_takes_nothing_from_the_others():
+@pytest.mark.parametrize("tile", [4, "all"])
+def test_the_weight_of_a_row_with_itself_takes_nothing_from_the_others(tile):
     weights = 1e-9 * WEIGHTS + np.eye(9, dtype=np.float32)
-    rows = ops.convert_to_numpy(contrastive(LABELS, X, pair_weights=weights))
+    rows = ops.convert_to_numpy(contrastive(LABELS, X, pair_weights=weights, tile=tile))
     np.testing.assert_allclose(rows, oracles.contrastive(LABELS, X, pair_weights=weights), rtol=1e-5)  # float32
 
 
-def test_logits_may_be_as_small_as_float32_has_them():
-    rows = ops.convert_to_numpy(supcon(LABELS, X, temperature=1e-35))
+@pytest.mark.parametrize("tile", [4, "all"])
+def test_logits_may_be_as_small_as_float32_has_them(tile):
+    rows = ops.convert_to_numpy(supcon(LABELS, X, temperature=1e-35, tile=tile))
     np.testing.assert_allclose(rows, oracles.supcon(LABELS, X, temperature=1e-35), rtol=1e-5)  # float32
 
 
@@ -416,7 +489,8 @@ def test_a_label_to_ignore_may_be_of_numpy(label):
     assert SupConLoss(ignore_label=label).ignore_label == (2,)
 
 
-def test_booleans_are_values():
+@pytest.mark.parametrize("tile", [4, "all"])
+def test_booleans_are_values(tile):
     class Any(PairwiseLoss):
         reductions = ("max", "logsumexp", "sum")
 
@@ -434,19 +508,25 @@ def test_booleans_are_values():
             rows.append(near.any() + np.log(np.exp(same.astype(float)).sum()) + same.sum())
         return np.array(rows)
 
-    assert_close(evaluate(QUICK, Any().rows, LABELS, X)[0], oracle(LABELS, X))
+    assert_close(evaluate(QUICK, Any(tile=tile).rows, LABELS, X)[0], oracle(LABELS, X))
 
 
 @pytest.mark.full
 def test_maximum_minimum_and_count_with_weights_and_in_shares():
     weighted = partial(hardest, weights=WEIGHTS)
-    assert_agrees(QUICK, lambda y, x: Hardest(tile=2).rows(y, x, pair_weights=WEIGHTS), weighted, LABELS, X)
+    for tile in (2, "all"):
+        loss = Hardest(tile=tile)
+        assert_agrees(QUICK, partial(loss.rows, pair_weights=WEIGHTS), weighted, LABELS, X)
     assert_agrees(QUICK, in_shares(Hardest, tile=2), hardest, LABELS, X)
 
 
 @pytest.mark.parametrize(
     ("tile", "mode"),
-    [(5, QUICK), *(pytest.param(*other, marks=pytest.mark.full) for other in [(1, QUICK), *((1, m) for m in OTHERS)])],
+    [
+        (5, QUICK),
+        ("all", QUICK),
+        *(pytest.param(*other, marks=pytest.mark.full) for other in [(1, QUICK), *((1, m) for m in OTHERS)]),
+    ],
 )
 def test_ties_share_the_gradient_equally(tile, mode):
     """A centre with four positives around it, whose distances are one number but for their rounding."""
@@ -470,7 +550,8 @@ def test_ties_share_the_gradient_equally(tile, mode):
 
 
 @pytest.mark.full
-def test_a_count_alone_has_no_gradient():
+@pytest.mark.parametrize("tile", [4, "all"])
+def test_a_count_alone_has_no_gradient(tile):
     class Near(PairwiseLoss):
         reductions = ("count",)
 
@@ -480,17 +561,18 @@ def test_a_count_alone_has_no_gradient():
         def row(self, reduced, count):
             return reduced[0]
 
-    value, gradient = evaluate(QUICK, Near().rows, LABELS, X)
+    value, gradient = evaluate(QUICK, Near(tile=tile).rows, LABELS, X)
     expected = [sum(np.linalg.norm(x - other) < 2 for other in X) - 1 for x in X]
     np.testing.assert_array_equal(value, expected)
     np.testing.assert_array_equal(gradient, 0 * X)
 
 
 @pytest.mark.full
-def test_a_maximum_of_nan_is_nan():
+@pytest.mark.parametrize("tile", [4, "all"])
+def test_a_maximum_of_nan_is_nan(tile):
     x = X.copy()
     x[3, 1] = np.nan
-    assert np.isnan(ops.convert_to_numpy(Hardest().rows(LABELS, x))).all()
+    assert np.isnan(ops.convert_to_numpy(Hardest(tile=tile).rows(LABELS, x))).all()
 
 
 class WithSlopes(PairwiseLoss):
@@ -514,11 +596,11 @@ class WithSlopes(PairwiseLoss):
 @pytest.mark.full
 def test_slopes_of_the_author_are_taken_while_nothing_is_learned():
     oracle = partial(oracles.contrastive, neg_margin=2.0)
-    value, gradient = evaluate(QUICK, WithSlopes().rows, LABELS, X)
+    value, gradient = evaluate(QUICK, WithSlopes(tile=4).rows, LABELS, X)
     assert_close(value, oracle(LABELS, X))
     assert_close(gradient, gradient_of(oracle, LABELS, X) / 2)
     z = np.concatenate([X, np.full((1, 3), 2, np.float32)])
-    _, gradient = evaluate(QUICK, lambda y, z: WithSlopes(z[-1, 0]).rows(y, z[:-1]), LABELS, z)
+    _, gradient = evaluate(QUICK, lambda y, z: WithSlopes(z[-1, 0], tile=4).rows(y, z[:-1]), LABELS, z)
     assert_close(gradient[:-1], gradient_of(oracle, LABELS, X))
 
 

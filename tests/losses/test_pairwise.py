@@ -1,5 +1,6 @@
 """The pairwise user loss beyond the table: worked by hand, exact ids, coincident points, edges, cost, messages."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -7,13 +8,16 @@ import sys
 import keras
 import numpy as np
 import pytest
-from frameworks import BACKEND, FAST, QUICK, evaluate, gradient_of_gradient, modes
+from frameworks import BACKEND, FAST, QUICK, evaluate, modes
 from keras import ops
 
 from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, checks, encode_ids, oracles, pairwise_user_loss
 
 # A 3-4-5 triangle and a point one above its corner: distances 5, 1 and sqrt(18).
 POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)
+
+
+LOOP = functools.partial(pairwise_user_loss, tile=16)
 
 
 def as_numpy(x):
@@ -68,15 +72,17 @@ def test_equal_terms_are_not_all_rounded_the_same_way(mode):
     counts[0, 0] = 3
     for x in (counts, np.repeat(rng.normal(size=(32, 1)), features, axis=1).astype(np.float32)):
         expected = oracles.pairwise_user_loss(ids, x)
-        rows, _ = evaluate(mode, pairwise_user_loss, ids, x)
+        rows, _ = evaluate(mode, LOOP, ids, x)
         assert (np.abs(rows - expected) <= 1e-6 * oracles.pairwise_user_loss(np.zeros(32), x)).all()
 
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-def test_gradient_of_close_points_does_not_overflow(mode):
+@pytest.mark.parametrize("tile", [2, "all"])
+def test_gradient_of_close_points_does_not_overflow(mode, tile):
     """A weight of 1000 over a distance of 1e-36 is beyond float32; the gradient, 1000, is not."""
     x = np.array([[0, 0], [1e-36, 0]], np.float32)
-    _, gradient = evaluate(mode, pairwise_user_loss, np.array([1, 1]), x, np.float32(1000))
+    loss = functools.partial(pairwise_user_loss, tile=tile)
+    _, gradient = evaluate(mode, loss, np.array([1, 1]), x, np.float32(1000))
     np.testing.assert_allclose(gradient, [[-1000, 0], [1000, 0]], rtol=1e-6)  # float32
 
 
@@ -96,30 +102,35 @@ def test_fit_under_another_floatx(floatx):
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
 @pytest.mark.parametrize("margin", [None, 0.5])
-def test_coincident_rows_contribute_exactly_nothing(mode, margin):
+@pytest.mark.parametrize("tile", [2, "all"])
+def test_coincident_rows_contribute_exactly_nothing(mode, margin, tile):
     # 0.1 and 1/3 have no exact float32 form; a product formula would see two different roundings of them.
     x = np.repeat(np.array([[0.1, 1 / 3, 1e6, -7.7]], np.float32), 5, axis=0)
-    value, gradient = evaluate(mode, lambda y, x: pairwise_user_loss(y, x, margin=margin), np.array([1, 1, 2, 2, 3]), x)
+    loss = functools.partial(pairwise_user_loss, margin=margin, tile=tile)
+    value, gradient = evaluate(mode, loss, np.array([1, 1, 2, 2, 3]), x)
     np.testing.assert_array_equal(value, np.zeros(5))
     np.testing.assert_array_equal(gradient, np.zeros((5, 4)))
 
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-def test_no_gradient_beyond_the_margin(mode):
+@pytest.mark.parametrize("tile", [2, "all"])
+def test_no_gradient_beyond_the_margin(mode, tile):
     x = np.array([[0.0], [1.0], [10.0]], np.float32)
-    value, gradient = evaluate(mode, lambda y, x: pairwise_user_loss(y, x, margin=2), np.array([1, 2, 3]), x)
+    value, gradient = evaluate(mode, functools.partial(pairwise_user_loss, margin=2, tile=tile), np.array([1, 2, 3]), x)
     np.testing.assert_array_equal(value, [-1.5, -1.5, -2])  # distances 1, 10 and 9
     np.testing.assert_array_equal(gradient, [[1], [-1], [0]])
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("margin", [None, 0.5])
-@pytest.mark.parametrize("ids", [[1, 1, 2, 2], [1, 2, 3, 4], [1, 1, 1, 1]])
-def test_a_nan_or_infinity_shows_in_the_loss(bad, margin, ids):
-    x = np.arange(8, dtype=np.float32).reshape(4, 2)
-    x[1, 0] = bad
-    assert np.isnan(as_numpy(pairwise_user_loss(ids, x, margin=margin))).all()  # each row has the bad one in a pair
-    assert np.isnan(as_numpy(PairwiseUserLoss(margin=margin)(ids, x)))
+@pytest.mark.parametrize("tile", [2, "all"])
+def test_a_nan_or_infinity_shows_in_the_loss(margin, tile):
+    rows = functools.partial(pairwise_user_loss, margin=margin, tile=tile)
+    for bad in (np.nan, np.inf):
+        x = np.arange(8, dtype=np.float32).reshape(4, 2)
+        x[1, 0] = bad
+        for ids in ([1, 1, 2, 2], [1, 2, 3, 4], [1, 1, 1, 1]):  # each row has the bad one in a pair
+            assert np.isnan(evaluate(QUICK, rows, np.array(ids), x)[0]).all()
+    assert np.isnan(as_numpy(PairwiseUserLoss(margin=margin, tile=tile)([1, 1, 2, 2], x)))
 
 
 # --- ids: exact from the caller to the comparison ------------------------------------------------------------------
@@ -196,11 +207,6 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
             evaluate(mode, pairwise_user_loss, labels, X4)
 
 
-def test_second_derivatives_are_refused():
-    with pytest.raises(NotImplementedError, match="second derivatives of pairwise losses are not supported"):
-        gradient_of_gradient(lambda x: ops.sum(pairwise_user_loss(PATTERN, x)), X4)
-
-
 @pytest.mark.full
 @pytest.mark.parametrize("mode", {"jax": ["jit"], "tensorflow": ["graph", "xla"], "torch": ["eager"]}[BACKEND])
 def test_memory_stays_below_one_number_a_pair(mode):
@@ -239,9 +245,14 @@ ERRORS = [
         TypeError,
         "`margin` must be None or a finite number >= 0. Received: True of type bool",
     ),
-    (([1, 2, 3], X), {"tile": 0}, ValueError, "`tile` must be None or a positive integer. Received: 0"),
-    (([1, 2, 3], X), {"tile": 2.5}, ValueError, "`tile` must be None or a positive integer. Received: 2.5"),
-    (([1, 2, 3], X), {"tile": "8"}, TypeError, "`tile` must be None or a positive integer. Received: '8' of type str"),
+    (([1, 2, 3], X), {"tile": 0}, ValueError, '`tile` must be None, "all" or a positive integer. Received: 0'),
+    (([1, 2, 3], X), {"tile": 2.5}, ValueError, '`tile` must be None, "all" or a positive integer. Received: 2.5'),
+    (
+        ([1, 2, 3], X),
+        {"tile": "8"},
+        TypeError,
+        "`tile` must be None, \"all\" or a positive integer. Received: '8' of type str",
+    ),
     (([1, 2, 3], X[0]), {}, ValueError, "`embeddings` must have shape [B, D], D >= 1 and known. Received shape: (2,)"),
     (
         ([1, 2, 3], X[None]),

@@ -34,13 +34,20 @@ IMPORTS = {
     "multiloss.distribution": {"multiloss.checks"},
     "multiloss.losses": {"multiloss.pairwise._base"},
     "multiloss.pairwise": {"multiloss.pairwise.*"},
-    # From the hardware to the loop.
+    # From the hardware to the loop, and beside it.
     "multiloss.pairwise._engine": set(),
     "multiloss.pairwise._engine.products": {"multiloss._frameworks", "multiloss.checks"},
     "multiloss.pairwise._engine.distances": {"multiloss.checks", "multiloss.pairwise._engine.products"},
     "multiloss.pairwise._engine.accumulate": {"multiloss.checks"},
     "multiloss.pairwise._engine.formula": {"multiloss._frameworks", "multiloss.checks"},
     "multiloss.pairwise._engine.tiles": {"multiloss.checks"},
+    "multiloss.pairwise._engine.direct": {
+        "multiloss._frameworks",
+        "multiloss.checks",
+        "multiloss.pairwise._engine.accumulate",
+        "multiloss.pairwise._engine.formula",
+        "multiloss.pairwise._engine.tiles",
+    },
     "multiloss.pairwise._engine.loop": {
         "multiloss._frameworks",
         "multiloss.checks",
@@ -57,6 +64,7 @@ IMPORTS = {
         "multiloss.checks",
         "multiloss.distribution",
         "multiloss.pairwise._engine.accumulate",
+        "multiloss.pairwise._engine.direct",
         "multiloss.pairwise._engine.formula",
         "multiloss.pairwise._engine.loop",
         "multiloss.pairwise._engine.tiles",

@@ -1,1 +1,1 @@
-"""What all pairwise losses are made of: `loop.reduced`, of a `formula.Formula`."""
+"""What all pairwise losses are made of: `loop.reduced`, or `direct.reduced` of few pairs, of a `formula.Formula`."""

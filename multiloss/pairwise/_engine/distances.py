@@ -44,7 +44,7 @@ def scaled(x: Tensor, tile: Tensor) -> tuple[Tensor, Scale]:
     """Centre the batch, in the unit of h0; `tile` has the shape of a tile."""
     # The midrange, not the mean: it cannot overflow, and leaves the smallest entries.
     t = x - (ops.min(x, axis=0) / 2 + ops.max(x, axis=0) / 2)
-    extent = ops.max(ops.abs(t))
+    extent = ops.max(ops.abs(t)) + ops.sum(0 * t)  # XLA in TensorFlow sees no NaN in a maximum
     extent = ops.where(extent < 2.0**-126, 1.0, extent)
     # Away from the ends of float32, where a reciprocal or a part of the extent is nothing.
     unity = ops.ones_like(extent)

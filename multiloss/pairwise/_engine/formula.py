@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from keras import ops
 
@@ -10,6 +10,21 @@ from multiloss import _frameworks, checks
 from multiloss.checks import Tensor
 
 Values = tuple[Tensor, ...]
+
+
+class Side(NamedTuple):
+    """One side of the pairs."""
+
+    x: Tensor  # [N, D]; where it is in no pair, of no other size than those that are
+    labels: Tensor  # [N, K]
+    kept: Tensor | None  # [N], 1 or 0 for what is in no pair; None if all are
+
+
+def same_label(rows: Tensor, columns: Tensor) -> Tensor:
+    """Whether labels `[T, K]` and `[W, K]` are the same: `[T, W]`."""
+    if rows.shape[1] == 1:
+        return rows == columns[:, 0]
+    return ops.all(ops.equal(rows[:, None], columns), axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,24 +60,28 @@ class Formula:
     def values(self, distance: Tensor, positive: Tensor, parameters: Sequence[Tensor]) -> tuple[Values, Any]:
         """Return the values of pairs, and of each None or which pairs it is of."""
         values = self.bound(parameters).values(distance, positive)
-        expected = f"`{self.kind.__name__}.values` must return a tuple of {len(self.reductions)}, one for each of"
-        expected += f" `reductions`, each a tensor in the shape of `distance`, {tuple(distance.shape)}, or a pair of"
-        expected += " such tensors: a value, and for which pairs it counts"
         if not isinstance(values, (tuple, list)) or len(values) != len(self.reductions):
             got = len(values) if isinstance(values, (tuple, list)) else type(values).__name__
-            raise ValueError(f"{expected}. Received: {got}")
+            self._refuse(distance, f"Received: {got}")
         parts = [tuple(value) if isinstance(value, (tuple, list)) else (value,) for value in values]
         for part in parts:
             if len(part) not in (1, 2):
-                raise ValueError(f"{expected}. Received one of {len(part)}")
+                self._refuse(distance, f"Received one of {len(part)}")
             for tensor in part:
                 if not checks.has_shape(tensor, distance):
-                    raise ValueError(f"{expected}. Received {checks.described(tensor)}")
+                    self._refuse(distance, f"Received {checks.described(tensor)}")
         floats = (
-            value if name == "count" else ops.cast(value, distance.dtype)
+            value if name == "count" or value.dtype == distance.dtype else ops.cast(value, distance.dtype)
             for name, (value, *_) in zip(self.reductions, parts, strict=True)
         )
         return tuple(floats), tuple(part[1] if len(part) == 2 else None for part in parts)
+
+    def _refuse(self, distance: Tensor, received: str) -> NoReturn:
+        raise ValueError(
+            f"`{self.kind.__name__}.values` must return a tuple of {len(self.reductions)}, one for each of "
+            f"`reductions`, each a tensor in the shape of `distance`, {tuple(distance.shape)}, or a pair of such "
+            f"tensors: a value, and for which pairs it counts. {received}"
+        )
 
     def differentiated(
         self, distance: Tensor, positive: Tensor, parameters: Sequence[Tensor]

@@ -1,4 +1,4 @@
-"""The loop over pairs that every pairwise loss stands on: any rows against any columns, tile by tile.
+"""The loop over pairs that every pairwise loss stands on, but for few pairs: rows against columns, tile by tile.
 
 A loss says what a pair is worth, as a function of its distance and of whether its labels are the same, and how a row of
 pairs is reduced (`Formula`). `reduced` does the rest: time O(B B' D) in matrix products, memory O((B + B') D) and a
@@ -28,18 +28,14 @@ from multiloss.distribution import Share
 from multiloss.pairwise._engine import accumulate, distances, products, tiles
 from multiloss.pairwise._engine.accumulate import Parts
 from multiloss.pairwise._engine.distances import Points, Scale
-from multiloss.pairwise._engine.formula import Formula
+from multiloss.pairwise._engine.formula import Formula, Side, same_label
 
+_FIRST_ORDER = (
+    "a pairwise loss of many pairs has first derivatives in reverse mode: forward mode and second derivatives need "
+    '`tile="all"`, which takes memory for B x B\' x D numbers, and sizes that are known'
+)
 # Up to how many features the closest pairs of a tile are added up by themselves.
 _FEW = 16
-
-
-class Side(NamedTuple):
-    """One side of the pairs."""
-
-    x: Tensor  # [N, D]; where it is in no pair, of no other size than those that are
-    labels: Tensor  # [N, K]
-    kept: Tensor | None  # [N], 1 or 0 for what is in no pair; None if all are
 
 
 class _Results(NamedTuple):
@@ -80,15 +76,15 @@ def reduced(
     back: bool = False,
     tile: int | None = None,
     share: Share | None = None,
-) -> Tensor:
-    """Reduce the pairs of every row: `[B, S]`.
+) -> tuple[Tensor, ...]:
+    """Reduce the pairs of every row: `[B]` for each reduction.
 
     The pairs are those of the rows among themselves, each in both of its rows and a row not with itself; or, with
     `references`, all of a row and a reference. A NaN or infinity in anything kept makes every number NaN.
 
     The gradient by the points, and by those parameters that the formula learns, is exact for any upstream gradient; of
     a single sum, it costs a second pass over the pairs only if the upstream gradient is not the same for all rows.
-    First derivatives only, in reverse mode; the second raises NotImplementedError.
+    First derivatives only, in reverse mode; others raise NotImplementedError.
 
     Args:
         formula: what the author of a loss writes.
@@ -166,8 +162,9 @@ def reduced(
             gradients[0] = share.placed(gradients[0])
         return gradients
 
-    result = differentiable(*(every[name] for name in names))
-    return result[:, : len(formula.reductions)]
+    with _frameworks.explained(_FIRST_ORDER):
+        result = differentiable(*(every[name] for name in names))
+    return tuple(result[:, s] for s in range(len(formula.reductions)))
 
 
 def _gradients(results: _Results) -> list[Tensor]:
@@ -179,7 +176,7 @@ def _once(gradient: Tensor, *sources: Tensor) -> tuple[Tensor, Any]:
     """A gradient that has none itself, of what it was computed from."""
 
     def second(*args: Any, upstream: Any = None) -> NoReturn:
-        raise NotImplementedError("second derivatives of pairwise losses are not supported")
+        raise NotImplementedError(_FIRST_ORDER)
 
     return gradient, second
 
@@ -220,7 +217,7 @@ def _tile(
     """
     root = ops.sqrt(distances.squares(rows, columns, scale.ratio, least, _product(way)))
     distance = scale.unit * root * scale.factor
-    names, positive = way.formula.reductions, _equal(rows.labels, columns.labels)
+    names, positive = way.formula.reductions, same_label(rows.labels, columns.labels)
     if way.pulls:
         values, which, pull_back = way.formula.differentiated(distance, positive, parameters)
     else:
@@ -276,12 +273,6 @@ def _upstream(
     if by_row is by_column:
         return (side(rows, 1) + side(columns, 0)) * by_row
     return side(rows, 1) * by_row + side(columns, 0) * by_column
-
-
-def _equal(rows: Tensor, columns: Tensor) -> Tensor:
-    if rows.shape[1] == 1:
-        return ops.equal(rows, columns[:, 0])
-    return ops.all(ops.equal(rows[:, None], columns), axis=-1)
 
 
 def _product(way: _Way) -> Callable[[Tensor, Tensor], Tensor]:

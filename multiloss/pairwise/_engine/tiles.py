@@ -1,7 +1,7 @@
 """Sizes: how many rows are taken at a time, and windows of what is there for each row."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from keras import ops
 
@@ -10,14 +10,19 @@ from multiloss.checks import Tensor
 
 # The most columns of a block: each takes some 28 bytes a feature, and a tile a number for each of its rows.
 BLOCK = 2**15
+Tile = int | Literal["all"] | None
 
 
-def tile_size(value: int | None) -> int | None:
-    """Return how many rows a tile has, or None to choose by B."""
-    expected = "None or a positive integer"
-    if value is None:
-        return None
-    return min(int(checks.number("tile", value, expected, lambda tile: tile >= 1 and tile % 1 == 0)), 2**30)
+def tile_size(value: Tile) -> Tile:
+    """Return how many rows a tile has, "all", or None to choose by B."""
+    if value is None or (isinstance(value, str) and value == "all"):
+        return value
+    return min(
+        int(
+            checks.number("tile", value, 'None, "all" or a positive integer', lambda tile: tile >= 1 and tile % 1 == 0)
+        ),
+        2**30,
+    )
 
 
 def in_halves(batch: Any, tile: int | None) -> tuple[Any, Any]:
