@@ -2,11 +2,13 @@
 
     tox -e bench                the whole run: a table, docs/pairwise_benchmark.png and .json (some minutes)
     tox -e bench -- --quick     one size of each
+    tox -e bench -- --few       few pairs alone: the two ways through them, eager too, and first calls
 
 A time is the least of several runs of value and gradient, given as a multiple of that of two bare matrix products
 `(x @ x.T) @ x` in the same framework, mode and process. Memory is what a fresh process needs beyond the one that has
 imported everything and run a batch of 256, less input and gradient. Accuracy is measured against float64 on the same
 float32 inputs: of the loss as a fraction of the sum of all distances, of the gradient as one of its largest entry.
+Of few pairs, times are multiples of that of the broadcasting form, whose own are given; the forms take turns.
 Runs on a GPU unchanged: times wait for the device, and its memory is what the framework reports for it.
 """
 
@@ -23,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 MODES = {"jax": ["jit"], "tensorflow": ["xla", "graph"], "torch": ["eager"]}
+FEW = [(32, 16), (32, 64), (64, 64), (128, 16), (128, 64), (256, 16), (256, 64), (512, 16), (512, 64), (1024, 64)]
 DOCS = Path(__file__).parents[1] / "docs"
 FEATURES = 128
 STYLES = {"multiloss": "o-", "broadcasting": "s:", "torch.cdist": "^--", "pytorch-metric-learning contrastive": "v-."}
@@ -60,8 +63,11 @@ def exact(users, x):
 # --- in a process of its own, with one backend -----------------------------------------------------------------------
 
 
-def forms(backend):
-    """Name -> function of (users, x) whose value is the loss, and the largest batch that it is asked for."""
+def forms(backend, few=False):
+    """Name -> function of (users, x) whose value is the loss, and the largest batch that it is asked for.
+
+    Without the latter, those that are compared on few pairs.
+    """
     from keras import ops
 
     from multiloss import pairwise_user_loss
@@ -69,11 +75,19 @@ def forms(backend):
     def ours(users, x):
         return ops.sum(pairwise_user_loss(users, x))
 
+    def direct(users, x):
+        return ops.sum(pairwise_user_loss(users, x, tile="all"))
+
+    def loop(users, x):
+        return ops.sum(pairwise_user_loss(users, x, tile=256))  # as the default, up to B = 8192
+
     def broadcasting(users, x):
         distance = ops.sqrt(ops.sum(ops.square(x[:, None] - x[None]), axis=-1) + 1e-12)
         return 0.5 * ops.sum(ops.where(users[:, None] == users[None], distance, -distance))
 
     result = {"multiloss": (ours, 10**9), "broadcasting": (broadcasting, 1024)}
+    if few:
+        return {name: form for name, (form, _) in result.items()} | {"direct": direct, "loop": loop}
     if backend == "torch":
         import torch
 
@@ -98,20 +112,21 @@ def stepper(backend, mode, function, users, x):
         import jax
 
         users, x = jax.numpy.asarray(users), jax.numpy.asarray(x)
-        step = jax.jit(jax.value_and_grad(lambda x, users: function(users, x)))
+        step = jax.value_and_grad(lambda x, users: function(users, x))
+        step = step if mode == "eager" else jax.jit(step)
         return lambda: jax.block_until_ready(step(x, users))
     if backend == "tensorflow":
         import tensorflow as tf
 
         users, x = tf.constant(users), tf.constant(x)
 
-        @tf.function(jit_compile=mode == "xla")
         def step(users, x):
             with tf.GradientTape() as tape:
                 tape.watch(x)
                 value = function(users, x)
             return value, tape.gradient(value, x)
 
+        step = step if mode == "eager" else tf.function(step, jit_compile=mode == "xla")
         return lambda: [tensor.numpy() for tensor in step(users, x)]
     import torch
 
@@ -149,12 +164,7 @@ def bare(backend, mode, x):
 def seconds(step, runs):
     """Least time of several runs, after one that compiles."""
     step()
-    times = []
-    for _ in range(runs):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return min(timed(step) for _ in range(runs))
 
 
 def resident():
@@ -197,6 +207,38 @@ def measure_times(backend, mode, batch, features, runs):
     return times
 
 
+def measure_few(backend, mode):
+    """Of each form at each size: seconds of the first call, and the least of the others."""
+    functions, result = forms(backend, few=True), {}
+    for batch, features in [(8, 3), *FEW]:  # the first for what is made once in a process
+        users, data = hard_data(batch, features)
+        steps = {name: stepper(backend, mode, form, users, data["random"]) for name, form in functions.items()}
+        times = {}
+        for name, step in steps.items():
+            forget(backend)
+            times[name] = [timed(step), timed(step)]
+        for _ in range(12):
+            for name, step in steps.items():
+                for _ in range(max(1, min(40, int(0.02 / times[name][1])))):
+                    times[name][1] = min(times[name][1], timed(step))
+        result[f"B = {batch}, D = {features}"] = times
+    return dict(list(result.items())[1:])
+
+
+def forget(backend):
+    """Outside of `jit`, JAX compiles what a form has in common with the one before but once."""
+    if backend == "jax":
+        import jax
+
+        jax.clear_caches()
+
+
+def timed(step):
+    start = time.perf_counter()
+    step()
+    return time.perf_counter() - start
+
+
 def measure_accuracy(backend, mode, batch, features):
     users, data = hard_data(batch, features)
     errors = {}
@@ -227,16 +269,21 @@ def measure_memory(backend, mode, batch, features):
 
 def worker(arguments):
     backend, mode, what = arguments.worker
-    measure = {"times": measure_times, "accuracy": measure_accuracy, "memory": measure_memory}[what]
-    extra = (arguments.runs,) if what == "times" else ()
-    print("RESULT" + json.dumps(measure(backend, mode, arguments.batch, arguments.features, *extra)))
+    if what == "few":
+        result = measure_few(backend, mode)
+    else:
+        measure = {"times": measure_times, "accuracy": measure_accuracy, "memory": measure_memory}[what]
+        extra = (arguments.runs,) if what == "times" else ()
+        result = measure(backend, mode, arguments.batch, arguments.features, *extra)
+    print("RESULT" + json.dumps(result))
 
 
 # --- the whole run ---------------------------------------------------------------------------------------------------
 
 
-def in_a_process(backend, mode, what, batch, features=FEATURES, runs=5):
-    print(f"{backend} {mode}: {what}, B = {batch}, D = {features}", file=sys.stderr, flush=True)
+def in_a_process(backend, mode, what, batch=0, features=FEATURES, runs=5):
+    sizes = f", B = {batch}, D = {features}" if batch else " pairs"
+    print(f"{backend} {mode}: {what}{sizes}", file=sys.stderr, flush=True)
     command = [sys.executable, __file__, "--worker", backend, mode, what, "--batch", str(batch)]
     command += ["--features", str(features), "--runs", str(runs)]
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -253,6 +300,21 @@ def processor():
     return platform.processor() or platform.machine()
 
 
+def measure_few_everywhere():
+    modes = [(backend, mode) for backend, some in MODES.items() for mode in dict.fromkeys((*some, "eager"))]
+    return {f"{backend} {mode}": in_a_process(backend, mode, "few") for backend, mode in modes}
+
+
+def report_few(result):
+    print("\nFew pairs: value and gradient, as a multiple of the broadcasting form / the same of the first call")
+    for mode, sizes in result.items():
+        for size, times in sizes.items():
+            first, reference = times["broadcasting"]
+            ratios = {name: (f / first, t / reference) for name, (f, t) in times.items() if name != "broadcasting"}
+            row = ", ".join(f"{name} {later:.2f} / {earlier:.1f}" for name, (earlier, later) in ratios.items())
+            print(f"  {mode:17} {size:16} {row}  ({reference * 1e3:.2f} ms, {first:.2f} s)")
+
+
 def measure_all(quick):
     sizes = [8192] if quick else [1024, 2048, 4096, 8192]
     widths = [FEATURES] if quick else [2, FEATURES, 2048]
@@ -262,10 +324,10 @@ def measure_all(quick):
         for mode in modes:
             result["modes"][f"{backend} {mode}"] = {
                 "times": {batch: in_a_process(backend, mode, "times", batch) for batch in sizes},
-                "small": in_a_process(backend, mode, "times", 256, features=64, runs=50),
                 "accuracy": {width: in_a_process(backend, mode, "accuracy", 1024, width) for width in widths},
                 "memory": {batch: in_a_process(backend, mode, "memory", batch) for batch in large},
             }
+    result["few"] = measure_few_everywhere()
     return result
 
 
@@ -281,11 +343,10 @@ def exponent(times):
 def report(result):
     print(f"\n{result['machine']}\n\nTime of value and gradient, as a multiple of two matrix products")
     for name, mode in result["modes"].items():
-        sizes = {f"B = {batch}": times for batch, times in mode["times"].items()}
-        for label, times in {**sizes, "B = 256, D = 64": mode["small"]}.items():
+        for batch, times in mode["times"].items():
             reference = times.pop("two products")
             row = ", ".join(f"{form} {t / reference:.1f}" for form, t in times.items())
-            print(f"  {name:17} {label:16} {row}  ({reference * 1e3:.2f} ms)")
+            print(f"  {name:17} B = {batch:5} {row}  ({reference * 1e3:.2f} ms)")
             times["two products"] = reference
         print(f"  {name:17} multiloss grows as B^{exponent(mode['times']):.2f}")
     print("\nMemory beyond input and gradient, MiB")
@@ -296,6 +357,7 @@ def report(result):
         for features, errors in mode["accuracy"].items():
             for kind, (loss, gradient) in errors.items():
                 print(f"  {name:17} D = {features:5} {kind:45} {loss:.0e} / {gradient:.0e}")
+    report_few(result["few"])
 
 
 def draw(result, path):
@@ -322,6 +384,7 @@ def draw(result, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one size of each, and no files")
+    parser.add_argument("--few", action="store_true", help="few pairs alone, and no files")
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--batch", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--features", type=int, help=argparse.SUPPRESS)
@@ -329,6 +392,8 @@ def main():
     arguments = parser.parse_args()
     if arguments.worker:
         return worker(arguments)
+    if arguments.few:
+        return report_few(measure_few_everywhere())
     result = measure_all(arguments.quick)
     report(result)
     if not arguments.quick:
