@@ -293,7 +293,7 @@ ERRORS = [
     (CLASSES, PARTS, {**MULTI, "class_weight": np.ones((3, 3))}, TypeError, "`class_weight` must be None or a seq"),
     (CLASSES, PARTS, {**MULTI, "class_weight": np.ones(())}, TypeError, "`class_weight` must be None or a sequence"),
     (CLASSES, PARTS, {**MULTI, "classes": [float("inf")]}, ValueError, "`classes` must be class indices >= 0."),
-    (CLASSES, PARTS, {**MULTI, "ignore_index": 2**32}, ValueError, "`ignore_index` must be an int32"),
+    (CLASSES, PARTS, {**MULTI, "ignore_index": 2**31 - 1}, ValueError, "`ignore_index` must be an int32"),
     (HARD, SOFT, {"mode": np.array(["binary"])}, ValueError, "`mode` must be one of 'binary',"),
     (HARD, SOFT, {"empty": 1}, ValueError, "`empty` must be one of 'penalize', 'formula', 'one', 'zero', 'skip'."),
     (
