@@ -82,7 +82,8 @@ def at_once(name: str, value: Tensor, counted: Tensor, one: Tensor | None) -> Te
     It is NaN if `one` is, which otherwise is None or 1.
     """
     if name in ("sum", "count"):
-        return along(name, value, counted if one is None else counted * one, axis=1)[0]
+        (number,) = along(name, value, counted, axis=1)
+        return number if one is None else number * one  # not before: XLA makes 0 of a NaN times a boolean that is false
     value, is_counted = _signed(name, value), counted > 0
     value = ops.where(is_counted, value, ops.full_like(value, _LEAST))
     known = ops.stop_gradient(value)

@@ -33,9 +33,11 @@ def suits(rows: Side, references: Side | None, tile: Tile) -> bool:
     sizes = (rows.x.shape[0], *(references or rows).x.shape)
     if isinstance(tile, int) or not all(isinstance(size, int) and size for size in sizes):
         return False
+    if tile == "all":
+        return True
     entries: int = math.prod(sizes)
-    if tile == "all" or sizes[2] > _MOST_FEATURES:
-        return tile == "all"
+    if sizes[2] > _MOST_FEATURES:
+        return False
     if entries <= _MOST_ENTRIES:
         return True
     if _frameworks.has_accelerator(rows.x):

@@ -23,7 +23,7 @@ class Side(NamedTuple):
 def same_label(rows: Tensor, columns: Tensor) -> Tensor:
     """Whether labels `[T, K]` and `[W, K]` are the same: `[T, W]`."""
     if rows.shape[1] == 1:
-        return rows == columns[:, 0]
+        return rows == columns[:, 0]  # of few pairs in eager mode, quicker than `ops.equal`
     return ops.all(ops.equal(rows[:, None], columns), axis=-1)
 
 

@@ -17,12 +17,8 @@ def tile_size(value: Tile) -> Tile:
     """Return how many rows a tile has, "all", or None to choose by B."""
     if value is None or (isinstance(value, str) and value == "all"):
         return value
-    return min(
-        int(
-            checks.number("tile", value, 'None, "all" or a positive integer', lambda tile: tile >= 1 and tile % 1 == 0)
-        ),
-        2**30,
-    )
+    expected = 'None, "all" or a positive integer'
+    return min(int(checks.number("tile", value, expected, lambda tile: tile >= 1 and tile % 1 == 0)), 2**30)
 
 
 def in_halves(batch: Any, tile: int | None) -> tuple[Any, Any]:
