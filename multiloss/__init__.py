@@ -11,42 +11,31 @@ from multiloss import _register_on_keras_import
 from multiloss._backends import MissingBackendError
 
 if TYPE_CHECKING:
-    from multiloss import losses, oracles
+    from multiloss import losses, metrics, oracles
     from multiloss.ids import *
-    from multiloss.overlap import *
-    from multiloss.pairwise import *
+    from multiloss.losses import *
+    from multiloss.metrics import *
 
-# What can be imported from here, a line a module. Known before Keras is imported, so not read from the modules.
-__all__ = ["losses", "oracles"]
-__all__ += ["encode_ids"]
-__all__ += ["ClDiceLoss", "cldice"]
-__all__ += ["CombinedLoss", "DiceCrossEntropyLoss", "DiceFocalLoss", "dice_cross_entropy", "dice_focal"]
-__all__ += ["DiceLoss", "dice", "dice_coef", "dice_loss"]
-__all__ += ["GeneralizedDiceLoss", "generalized_dice"]
-__all__ += ["JaccardLoss", "jaccard"]
-__all__ += ["LogCoshDiceLoss", "log_cosh_dice"]
-__all__ += ["LovaszLoss", "lovasz"]
-__all__ += ["MCCLoss", "mcc"]
+# What can be imported from here. Known before Keras is imported, so not read from the modules.
+__all__ = ["losses", "metrics", "oracles"]
+__all__ += ["dice_coef", "dice_loss", "encode_ids", "pairwise_user_loss"]
+__all__ += ["ContrastiveLoss", "PairwiseUserLoss", "SupConLoss"]
+__all__ += ["BatchDiceLoss", "ClDiceLoss", "CombinedLoss", "CrossEntropyLoss", "DiceCrossEntropyLoss", "DiceFocalLoss"]
+__all__ += ["DiceLoss", "FocalLoss", "FocalTverskyLoss", "GeneralizedDiceLoss", "JaccardLoss", "LogCoshDiceLoss"]
+__all__ += ["LovaszLoss", "MCCLoss", "TverskyLoss", "UnifiedFocalLoss"]
 __all__ += ["DiceCoefficient", "JaccardIndex"]
-__all__ += ["OverlapOptions"]
-__all__ += ["CrossEntropyLoss", "FocalLoss", "cross_entropy", "focal"]
-__all__ += ["FocalTverskyLoss", "TverskyLoss", "focal_tversky", "tversky"]
-__all__ += ["UnifiedFocalLoss", "unified_focal"]
-__all__ += ["ContrastiveLoss", "contrastive"]
-__all__ += ["SupConLoss", "supcon"]
-__all__ += ["PairwiseUserLoss", "pairwise_user_loss"]
 __version__ = "0.1.0"
 
-_LOSSES = ("multiloss.overlap", "multiloss.pairwise")
-_register_on_keras_import.load(_LOSSES)
+_REGISTERED = ("multiloss.losses", "multiloss.metrics")
+_register_on_keras_import.load(_REGISTERED)
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
         try:
-            if name in ("losses", "oracles"):
+            if name in ("losses", "metrics", "oracles"):
                 return importlib.import_module(f"multiloss.{name}")
-            for home in ("multiloss.ids", *_LOSSES):
+            for home in ("multiloss.ids", *_REGISTERED):
                 if hasattr(module := importlib.import_module(home), name):
                     return getattr(module, name)
         except MissingBackendError as error:  # `hasattr` and `inspect` take no other error for an answer

@@ -1,16 +1,31 @@
-"""The one Keras loss that both families stand on: labels left exact, and the dtype kept in the config."""
+"""The one Keras loss that both families stand on: a constructor whose arguments are the config, and exact labels."""
 
-from typing import Any
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import keras
-from keras import ops
+from keras import backend, ops
 
-from multiloss import checks
-from multiloss.checks import Tensor
+from multiloss import _arguments
+from multiloss._arguments import Tensor
+
+
+class _Signature:
+    """The constructor's arguments with those that it passes on, for `help()` and editors. An instance has none."""
+
+    def __get__(self, instance: Any, owner: type["Loss"]) -> inspect.Signature:
+        if instance is not None:
+            raise AttributeError("__signature__")
+        return inspect.Signature(list(owner._constructor.values()))
 
 
 class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
-    """A loss of values `[B]` whose `call(y_true, y_pred)` gets its labels as the caller handed them over.
+    """A loss whose labels stay as they come, and whose config is the arguments of its constructor.
+
+    Every argument of the constructor is an attribute of the same name. A derived class names its own arguments, and
+    takes those of its base as `**options`, for `super().__init__`; `_without` lists the ones that it does not take.
 
     Keras casts labels to the dtype of the loss, which merges integers above 2^24. Everything else is Keras's own:
     predictions cast to `dtype`, masks, `sample_weight`, reduction. Three differences: half precision is raised to
@@ -18,37 +33,80 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
     reduces to 0 whether or not its size is known in advance.
     """
 
-    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
-        """Return the reduced loss, or its values if `reduction` is None, of labels as they come."""
-        y_pred, weights = self._taken("y_pred", y_pred, sample_weight)
-        inside = {name: weight for name, weight in weights.items() if self._goes_inside(weight)}
-        outside = {name: weight for name, weight in weights.items() if name not in inside}
-        for name, weight in outside.items():
-            checks.weights(name, weight, y_pred, axes=1)
-        return self._reduced(self._values(y_true, y_pred, inside), outside)
+    __signature__ = _Signature()
+    _constructor: ClassVar[Mapping[str, inspect.Parameter]] = {}
+    _own: ClassVar[tuple[str, ...]] = ()  # the arguments that the class itself names
+    _shared: ClassVar[frozenset[str]] = frozenset()  # the options of its family
+    _without: ClassVar[tuple[str, ...]] = ()
+    _passed: frozenset[str] = frozenset()
 
-    def _taken(self, name: str, y_pred: Any, sample_weight: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    def __init_subclass__(cls, **keywords: Any):
+        """Look at the arguments of the constructor once: no compiler can trace that."""
+        super().__init_subclass__(**keywords)
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        inherited: dict[str, inspect.Parameter] = {}
+        for base in cls.__mro__[1:]:
+            inherited = dict(vars(base).get("_constructor", {}))
+            if inherited:
+                break
+        if "__init__" not in vars(cls):
+            own, rest = inherited, {}
+        else:
+            parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+            own = {p.name: p for p in parameters if p.kind in named}
+            passes_on = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters)
+            rest = inherited if passes_on else {}
+        rest = {name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in rest.items() if name not in own}
+        cls._own = tuple(own)
+        cls._shared = frozenset(own) if Loss in cls.__bases__ else cls._shared
+        cls._constructor = {name: p for name, p in {**own, **rest}.items() if name not in cls._without}
+
+    def __new__(cls, *args: Any, **keywords: Any) -> "Loss":
+        """Refuse what the constructor does not take, and note what was given."""
+        for name in keywords:
+            if name not in cls._constructor:
+                raise TypeError(f"{cls.__name__} has no argument `{name}`. It takes: {', '.join(cls._constructor)}")
+        self: Loss = super().__new__(cls)
+        self._passed = frozenset(keywords)
+        return self
+
+    def __init__(self, *, reduction: str | None, name: str | None, dtype: Any):
+        super().__init__(reduction=reduction, name=name or snake_case(type(self).__name__), dtype=dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments of the constructor, parameters as numbers."""
+        # Without what a derived class has fixed: it would be given twice. Options at their default are no such.
+        names = [
+            name
+            for name, parameter in self._constructor.items()
+            if name in self._own
+            or name in self._passed
+            or (name in self._shared and getattr(self, name) == parameter.default)
+        ]
+        return {name: _arguments.as_number(getattr(self, name)) for name in names}
+
+    def _cast(self, name: str, y_pred: Any, sample_weight: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return predictions in the dtype to compute in, and the weights and the mask, where given, as floats."""
         y_pred = _as_tensor(name, y_pred)
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
-        weights = {name: checks.floats(name, weight) for name, weight in given.items() if weight is not None}
+        weights = {name: _arguments.floats(name, weight) for name, weight in given.items() if weight is not None}
         for name, weight in weights.items():
-            checks.rank(name, weight)
-        return ops.cast(y_pred, checks.at_least_float32(self.dtype)), weights
+            _arguments.rank(name, weight)
+        return ops.cast(y_pred, _arguments.at_least_float32(self.dtype)), weights
 
     def _reduced(self, values: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        """Weight and reduce values as Keras does; weights and mask are scalars or one a value, whatever axes of 1."""
-        flat = {name: ops.reshape(weight, (-1,)[: len(weight.shape)]) for name, weight in weights.items()}
-        weight, mask = flat.get("sample_weight"), flat.get("mask")
+        """Weight and reduce values as Keras does; weights and mask are scalars, one a row, or one a value."""
+        fitted = {name: _fitted(weight, values) for name, weight in weights.items()}
+        weight, mask = fitted.get("sample_weight"), fitted.get("mask")
         if mask is not None and self.means:  # over what the mask leaves
             mask = mask * _quotient(ops.cast(ops.size(mask), mask.dtype), ops.sum(mask))
         if mask is not None:
             weight = mask if weight is None else weight * mask
-        dtype = checks.at_least_float32(self.dtype)
+        dtype = _arguments.at_least_float32(self.dtype)
         if dtype == "float64" and self.reduction not in (None, "none", "sum") and len(values.shape):
             return self._mean(values, weight)
-        value = _Held(values, self.name, self.reduction, dtype)(values, values, weight)
-        return ops.sum(value) if self.reduction not in (None, "none") and tuple(value.shape) == (0,) else value
+        value = _Precomputed(values, self.name, self.reduction, dtype)(values, values, weight)
+        return ops.sum(value) if self.reduction not in (None, "none") and 0 in tuple(value.shape) else value
 
     def _mean(self, values: Tensor, weight: Tensor | None) -> Tensor:
         """Weight and average values in float64, of which Keras's own mean makes float32 on torch."""
@@ -56,32 +114,20 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         values = ops.cast(values, "float64")
         total = ops.sum(values if weight is None else values * ops.cast(weight, values.dtype))
         divisor = ops.sum(weight) if by_weights else ops.size(values)
-        # Keras's mean of a single 1: what it divides by besides, the number of TensorFlow's replicas.
-        one = ops.ones((1,))
-        share = _Held(one, self.name, "mean", "float32")(one, one)
-        return _quotient(total, ops.cast(divisor, values.dtype)) * ops.cast(share, values.dtype)
+        return divided_by_replicas(_quotient(total, ops.cast(divisor, values.dtype)))
 
     @property
     def means(self) -> bool:
         """Whether the reduction divides by the number of values."""
         return self.reduction in ("sum_over_batch_size", "mean")
 
-    def _goes_inside(self, weight: Tensor) -> bool:
-        """Tell whether weights are for `_values`, not for the values."""
-        return False
 
-    def _values(self, y_true: Any, y_pred: Tensor, weights: dict[str, Tensor]) -> Tensor:
-        return self.call(y_true, y_pred)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {**super().get_config(), "dtype": self.dtype}
-
-
-def _quotient(a: Tensor, b: Tensor) -> Tensor:
-    """Return `a / b`, and 0 where b is 0, in their own dtype."""
-    zero = ops.equal(b, 0)
-    return ops.where(zero, ops.zeros_like(a), a / ops.where(zero, ops.ones_like(b), b))
+def divided_by_replicas(value: Tensor) -> Tensor:
+    """Return a loss divided by the number of TensorFlow's replicas, whose losses are added up."""
+    if backend.backend() != "tensorflow":
+        return value
+    one = ops.ones((1,))  # which Keras, in its mean, divides by that number
+    return value * ops.cast(_Precomputed(one, "one", "mean", "float32")(one, one), value.dtype)
 
 
 def keras_mask(y_pred: Any) -> Tensor | None:
@@ -90,17 +136,38 @@ def keras_mask(y_pred: Any) -> Tensor | None:
     # or, where there is no mask, that very tensor.
     y_pred = _as_tensor("y_pred", y_pred)
     one = ops.ones(())
-    mask = _Held(one, name="mask", reduction=None, dtype="float32")(y_pred, y_pred)
+    mask = _Precomputed(one, name="mask", reduction=None, dtype="float32")(y_pred, y_pred)
     return None if mask is one else mask
 
 
+def _fitted(weight: Tensor, values: Tensor) -> Tensor:
+    """Return weights in the shape of values `[B]` or `[B, C]`, of which they may be one a row, or a scalar."""
+    rank = len(values.shape)
+    if rank < 2:
+        return ops.reshape(weight, (-1,)[: len(weight.shape)])
+    if not (len(weight.shape) == rank and weight.shape[1] == values.shape[1]):
+        weight = ops.reshape(weight, (-1, 1))
+    return ops.broadcast_to(weight, ops.shape(values))
+
+
+def _quotient(a: Tensor, b: Tensor) -> Tensor:
+    """Return `a / b`, and 0 where b is 0, in their own dtype."""
+    zero = ops.equal(b, 0)
+    return ops.where(zero, ops.zeros_like(a), a / ops.where(zero, ops.ones_like(b), b))
+
+
 def _as_tensor(name: str, y_pred: Any) -> Tensor:
-    result = checks.numeric(name, y_pred)
+    result = _arguments.numeric(name, y_pred)
     return y_pred if ops.is_tensor(y_pred) else result  # the very object: a mask hangs on it
 
 
-class _Held(keras.losses.Loss):  # type: ignore[misc]  # as above
-    """Values that are there already, to be weighted and reduced by Keras, out of reach of its cast of the labels."""
+def snake_case(name: str) -> str:
+    """Return the name of a class as Keras names its objects."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+class _Precomputed(keras.losses.Loss):  # type: ignore[misc]  # as above
+    """Wraps precomputed values so that Keras weights and reduces them without casting labels."""
 
     def __init__(self, values: Tensor, name: str, reduction: str | None, dtype: str):
         super().__init__(name=name, reduction=reduction, dtype=dtype)

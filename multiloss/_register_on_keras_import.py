@@ -44,7 +44,7 @@ class _Finder:
         others = [finder for finder in sys.meta_path if finder is not self]
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is None and rest in sys.modules[_PACKAGE].__all__:
-            # `from multiloss import dice`, where `multiloss.dice` was no attribute: an error that says why.
+            # `from multiloss import DiceLoss`, where `multiloss.DiceLoss` was no attribute: an error that says why.
             importlib.import_module(self.modules[0])
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module

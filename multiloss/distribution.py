@@ -21,7 +21,7 @@ from typing import Any
 
 from keras import backend, distribution, ops, tree
 
-from multiloss.checks import Tensor
+from multiloss._arguments import Tensor
 
 Tensors = dict[str, Tensor | None]
 
@@ -106,6 +106,16 @@ def gather(rows: Tensors) -> tuple[Tensors, Share | None]:
         if part is not None and backend.standardize_dtype(part.dtype) in _NARROW:
             rows = {**rows, name: ops.cast(part, "int32")}
     return (engine(rows) if engine else None) or (rows, None)
+
+
+def added_up(sums: list[Tensor]) -> list[Tensor]:
+    """Return sums `[1, n]` added up over all replicas, with the gradient of this replica's part, as in `gather`."""
+    beside, _ = gather({"counts": ops.concatenate(sums, axis=1)})
+    total, result, at = ops.sum(beside["counts"], axis=0, keepdims=True), [], 0
+    for part in sums:
+        result.append(total[:, at : at + part.shape[1]])
+        at += part.shape[1]
+    return result
 
 
 def unaveraged(labels: Any) -> Any:

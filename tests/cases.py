@@ -6,8 +6,7 @@ from functools import partial
 
 import numpy as np
 
-import multiloss
-from multiloss import oracles
+from multiloss import losses, oracles
 
 
 @dataclass(frozen=True)
@@ -104,9 +103,9 @@ def _sums_of_distances(y, x):
 def _pairwise(**parameters):
     oracle = partial(oracles.pairwise_user_loss, **parameters)
     return Case(
-        function=partial(multiloss.pairwise_user_loss, **parameters),
+        function=partial(losses.pairwise_user_loss, **parameters),
         oracle=oracle,
-        loss=partial(multiloss.PairwiseUserLoss, reduction="sum", **parameters),
+        loss=partial(losses.PairwiseUserLoss, reduction="sum", **parameters),
         total=_pairwise_total,
         batches=PAIRWISE_BATCHES,
         scale=_sums_of_distances,
@@ -124,9 +123,9 @@ def _contrastive(**parameters):
         return np.array([max(margin, *np.sum((x - row) ** 2, axis=1)) for row in x]) + margin**2
 
     return Case(
-        function=partial(multiloss.contrastive, **parameters),
+        function=partial(losses.contrastive, **parameters),
         oracle=oracle,
-        loss=partial(multiloss.ContrastiveLoss, reduction="sum", **parameters),
+        loss=partial(losses.ContrastiveLoss, reduction="sum", **parameters),
         total=_weighted_sum,
         batches=CONTRASTIVE_BATCHES,
         scale=scale,
@@ -137,9 +136,9 @@ def _contrastive(**parameters):
 def _supcon(**parameters):
     oracle = partial(oracles.supcon, **parameters)
     return Case(
-        function=partial(multiloss.supcon, **parameters),
+        function=partial(losses.supcon, **parameters),
         oracle=oracle,
-        loss=partial(multiloss.SupConLoss, reduction="sum", **parameters),
+        loss=partial(losses.SupConLoss, reduction="sum", **parameters),
         total=_weighted_sum,
         batches=SUPCON_BATCHES,
         # Cosines are rounded, and divided by the temperature.
@@ -188,9 +187,9 @@ def _dice(smooth, thresh):
         return (oracle, x) if thresh is None else (partial(oracles.dice_coef, smooth=smooth), x > np.float32(thresh))
 
     return Case(
-        function=partial(multiloss.dice_coef, **parameters),
+        function=partial(losses.dice_coef, **parameters),
         oracle=oracle,
-        loss=partial(multiloss.dice_loss, **parameters),
+        loss=partial(losses.dice_loss, **parameters),
         total=total,
         batches=OVERLAP_BATCHES,
         scale=lambda y, x: 1.0,
@@ -255,12 +254,9 @@ def _channels_first(batches):
     }
 
 
-def _overlap(name, batches, but=(), **parameters):
-    oracle = partial(getattr(oracles, name), **parameters)
-    (loss,) = (
-        value for other, value in vars(multiloss.overlap).items() if other.lower() == name.replace("_", "") + "loss"
-    )
-    whole = parameters.get("over") in ("batch", "all")
+def _overlap(function, loss, batches, but=(), **parameters):
+    oracle = partial(getattr(oracles, function.__name__), **parameters)
+    whole = parameters.get("batch", False)
 
     def tangent(oracle, x):
         """Straight-through: the soft formula, at the hard values."""
@@ -268,7 +264,7 @@ def _overlap(name, batches, but=(), **parameters):
         return (oracle, x) if thresh is None else (partial(oracle, thresh=None), x > np.float32(thresh))
 
     return Case(
-        function=partial(getattr(multiloss, name), **parameters),
+        function=partial(function, **parameters),
         oracle=oracle,
         loss=partial(loss, reduction="sum", **parameters),
         total=(lambda oracle, y, x, weights: oracle(y, x, mask=weights)) if whole else _weighted_sum,
@@ -276,6 +272,11 @@ def _overlap(name, batches, but=(), **parameters):
         scale=lambda y, x: max(1.0, np.max(oracle(y, x), initial=0.0)),  # logarithms are rounded as they are large
         tangent=tangent,
     )
+
+
+def _combined(name=None, dtype=None, **options):
+    parts = [losses.DiceLoss(dtype=dtype, **options), losses.FocalLoss(dtype=dtype, **options)]
+    return losses.CombinedLoss(parts, [1.0, 0.5], name=name, dtype=dtype)
 
 
 WEIGHTS = (0.5, 2.0, 1.0)
@@ -291,75 +292,141 @@ CASES = {
     "dice_loss smooth=1": _dice(smooth=1.0, thresh=None),
     "dice_loss thresh=0.5": _dice(smooth=1e-5, thresh=0.5),
     "dice_loss smooth=1 thresh=0.3": _dice(smooth=1.0, thresh=0.3),
-    "dice": _overlap("dice", BINARY),
-    "dice squared": _overlap("dice", BINARY, squared=True, smooth=(1.0, 2.0), empty="zero", label_smoothing=0.1),
-    "dice thresh": _overlap("dice", BINARY, thresh=0.5, over="all", empty="one"),
-    "dice multiclass": _overlap(
-        "dice", _logits(IGNORED), mode="multiclass", from_logits=True, class_weight=WEIGHTS, ignore_index=1
+    "dice": _overlap(losses.dice, losses.DiceLoss, BINARY),
+    "dice squared": _overlap(
+        losses.dice, losses.DiceLoss, BINARY, squared=True, smooth=(1.0, 2.0), empty="worst", label_smoothing=0.1
     ),
-    "dice one-hot ignored": _overlap("dice", {"random": MULTICLASS["one-hot"]}, mode="multiclass", ignore_index=2),
+    "dice thresh": _overlap(
+        losses.dice, losses.DiceLoss, BINARY, thresh=0.5, batch=True, average="micro", empty="perfect"
+    ),
+    "dice multiclass": _overlap(
+        losses.dice,
+        losses.DiceLoss,
+        _logits(IGNORED),
+        mode="multiclass",
+        from_logits=True,
+        class_weight=WEIGHTS,
+        ignore_index=1,
+    ),
+    "dice one-hot ignored": _overlap(
+        losses.dice, losses.DiceLoss, {"random": MULTICLASS["one-hot"]}, mode="multiclass", ignore_index=2
+    ),
     "dice channels_first": _overlap(
-        "dice",
+        losses.dice,
+        losses.DiceLoss,
         _channels_first(MULTICLASS),
         mode="multiclass",
         data_format="channels_first",
         include_background=False,
-        over="class",
+        average="micro",
         class_weight=WEIGHTS,
         empty="formula",
     ),
     "dice multilabel": _overlap(
-        "dice", LABELS, mode="multilabel", classes=(2, 0), class_weight=WEIGHTS, over="batch", empty="skip"
+        losses.dice,
+        losses.DiceLoss,
+        LABELS,
+        mode="multilabel",
+        classes=(2, 0),
+        class_weight=WEIGHTS,
+        batch=True,
+        empty="skip",
     ),
-    "jaccard": _overlap("jaccard", BINARY),
-    "tversky": _overlap("tversky", LABELS, alpha=0.3, beta=0.7, mode="multilabel", empty="skip", class_weight=WEIGHTS),
-    "focal_tversky": _overlap("focal_tversky", BINARY, EDGES, gamma=0.75),
-    "focal_tversky gamma=2": _overlap("focal_tversky", BINARY, gamma=2.0, empty="formula", smooth=1.0),
-    "log_cosh_dice": _overlap("log_cosh_dice", BINARY),
-    "generalized_dice": _overlap("generalized_dice", MULTICLASS, mode="multiclass"),
+    "jaccard": _overlap(losses.jaccard, losses.JaccardLoss, BINARY),
+    "tversky": _overlap(
+        losses.tversky,
+        losses.TverskyLoss,
+        LABELS,
+        alpha=0.3,
+        beta=0.7,
+        mode="multilabel",
+        empty="skip",
+        class_weight=WEIGHTS,
+    ),
+    "focal_tversky": _overlap(losses.focal_tversky, losses.FocalTverskyLoss, BINARY, EDGES, gamma=0.75),
+    "focal_tversky gamma=2": _overlap(
+        losses.focal_tversky, losses.FocalTverskyLoss, BINARY, gamma=2.0, empty="formula", smooth=1.0
+    ),
+    "log_cosh_dice": _overlap(losses.log_cosh_dice, losses.LogCoshDiceLoss, BINARY),
+    "generalized_dice": _overlap(losses.generalized_dice, losses.GeneralizedDiceLoss, MULTICLASS, mode="multiclass"),
     "generalized_dice simple": _overlap(
-        "generalized_dice",
+        losses.generalized_dice,
+        losses.GeneralizedDiceLoss,
         LABELS,
         mode="multilabel",
         weighting="simple",
-        over="batch",
+        batch=True,
         class_weight=WEIGHTS,
         squared=True,
     ),
     "generalized_dice skip": _overlap(
-        "generalized_dice", MULTICLASS, mode="multiclass", weighting="uniform", empty="skip"
+        losses.generalized_dice,
+        losses.GeneralizedDiceLoss,
+        MULTICLASS,
+        mode="multiclass",
+        weighting="uniform",
+        empty="skip",
     ),
-    "mcc": _overlap("mcc", BINARY, smooth=1.0),
-    "mcc smooth=0": _overlap("mcc", LABELS, {"soft labels"}, mode="multilabel", smooth=0, over="class"),
+    "mcc": _overlap(losses.mcc, losses.MCCLoss, BINARY, smooth=1.0),
+    "mcc smooth=0": _overlap(
+        losses.mcc, losses.MCCLoss, LABELS, {"soft labels"}, mode="multilabel", smooth=0, average="micro"
+    ),
     "cross_entropy": _overlap(
-        "cross_entropy", _logits(IGNORED), mode="multiclass", from_logits=True, class_weight=WEIGHTS, ignore_index=0
+        losses.cross_entropy,
+        losses.CrossEntropyLoss,
+        _logits(IGNORED),
+        mode="multiclass",
+        from_logits=True,
+        class_weight=WEIGHTS,
+        ignore_index=0,
     ),
     "cross_entropy multilabel": _overlap(
-        "cross_entropy", LABELS, mode="multilabel", class_weight=WEIGHTS, label_smoothing=0.2, over="batch"
+        losses.cross_entropy,
+        losses.CrossEntropyLoss,
+        LABELS,
+        mode="multilabel",
+        class_weight=WEIGHTS,
+        label_smoothing=0.2,
+        batch=True,
     ),
-    "focal": _overlap("focal", BINARY, EDGES, gamma=2.0),
-    "focal gamma=0.5": _overlap("focal", {"random": (HARD, LOGITS)}, gamma=0.5, from_logits=True),
+    "focal": _overlap(losses.focal, losses.FocalLoss, BINARY, EDGES, gamma=2.0),
+    "focal gamma=0.5": _overlap(
+        losses.focal, losses.FocalLoss, {"random": (HARD, LOGITS)}, gamma=0.5, from_logits=True
+    ),
     "dice_cross_entropy": _overlap(
-        "dice_cross_entropy", MULTICLASS, mode="multiclass", pixel_weight=0.5, label_smoothing=0.1
+        losses.dice_cross_entropy,
+        losses.DiceCrossEntropyLoss,
+        MULTICLASS,
+        mode="multiclass",
+        pixel_weight=0.5,
+        label_smoothing=0.1,
     ),
-    "dice_focal": _overlap("dice_focal", BINARY, EDGES, dice_weight=2.0),
+    "dice_focal": _overlap(losses.dice_focal, losses.DiceFocalLoss, BINARY, EDGES, dice_weight=2.0),
     "combined": replace(
-        _overlap("dice_focal", BINARY, EDGES, pixel_weight=0.5),
-        loss=partial(
-            multiloss.CombinedLoss, [multiloss.DiceLoss(), multiloss.FocalLoss()], [1.0, 0.5], reduction="sum"
-        ),
+        _overlap(losses.dice_focal, losses.DiceFocalLoss, BINARY, EDGES, pixel_weight=0.5),
+        loss=partial(_combined, reduction="sum"),
     ),
-    "unified_focal": _overlap("unified_focal", BINARY, EDGES),
+    "unified_focal": _overlap(losses.unified_focal, losses.UnifiedFocalLoss, BINARY, EDGES),
     "unified_focal symmetric": _overlap(
-        "unified_focal", MULTICLASS, mode="multiclass", symmetric=True, gamma=0.3, delta=0.7, weight=0.4, over="batch"
+        losses.unified_focal,
+        losses.UnifiedFocalLoss,
+        MULTICLASS,
+        mode="multiclass",
+        symmetric=True,
+        gamma=0.3,
+        delta=0.7,
+        weight=0.4,
+        batch=True,
     ),
-    "lovasz": _overlap("lovasz", BINARY, {"soft labels", *EDGES}),
-    "lovasz hinge": _overlap("lovasz", {"random": (HARD, LOGITS)}, mode="multilabel", hinge=True, from_logits=True),
+    "lovasz": _overlap(losses.lovasz, losses.LovaszLoss, BINARY, {"soft labels", *EDGES}),
+    "lovasz hinge": _overlap(
+        losses.lovasz, losses.LovaszLoss, {"random": (HARD, LOGITS)}, mode="multilabel", hinge=True, from_logits=True
+    ),
     "lovasz multiclass": _overlap(
-        "lovasz", SINGLE, mode="multiclass", over="batch", empty="skip", class_weight=WEIGHTS
+        losses.lovasz, losses.LovaszLoss, SINGLE, mode="multiclass", batch=True, empty="skip", class_weight=WEIGHTS
     ),
-    "cldice": _overlap("cldice", TUBES, iterations=2),
-    "cldice 3-D": _overlap("cldice", TUBES_3D, iterations=1, mode="multilabel", smooth=1.0),
+    "cldice": _overlap(losses.cldice, losses.ClDiceLoss, TUBES, iterations=2),
+    "cldice 3-D": _overlap(losses.cldice, losses.ClDiceLoss, TUBES_3D, iterations=1, mode="multilabel", smooth=1.0),
 }
 # Of so few rows, the pairwise losses compute all pairs at once; with `tile`, in the loop that is for many.
 CASES |= {

@@ -1,50 +1,68 @@
 """Dice coefficient and Jaccard index of all that was seen, for `compile(metrics=...)`."""
 
-import dataclasses
-from typing import Any, final
+from collections.abc import Sequence
+from typing import Any, Literal, final
 
 import keras
 from keras import ops
 
-from multiloss._base import keras_mask
-from multiloss.checks import Tensor
-from multiloss.overlap import engine
-from multiloss.overlap.options import NAMES, OverlapOptions
+from multiloss import _arguments
+from multiloss._arguments import Tensor
+from multiloss._base import keras_mask, snake_case
+from multiloss.overlap._engine import inputs, ratios
+from multiloss.overlap._engine.options import DataFormat, Mode, Options
+from multiloss.overlap._engine.sums import Counts
 
 __all__ = ["DiceCoefficient", "JaccardIndex"]
 
-_WITHOUT = ("over", "smooth", "squared", "empty", "label_smoothing")
-_NAMES = tuple(name for name in NAMES if name not in _WITHOUT)
-_AVERAGES = ("macro", None)
 
-
-class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has no types
+class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # Keras has no types
     """An index of true positives, false positives and false negatives, added up from batch to batch."""
 
-    # Weight of the wrong ones beside that of the true positives.
-    _wrong: float
+    batch = True
+    _wrong: float  # weight of the wrong ones beside that of the true positives
+    _options = (
+        *("thresh", "average", "mode", "from_logits", "classes", "include_background", "class_weight"),
+        *("ignore_index", "data_format"),
+    )
 
-    def __init__(self, thresh: float | None, average: str | None, name: str, dtype: Any, options: dict[str, Any]):
-        super().__init__(name=name, dtype=dtype)
-        if average not in _AVERAGES:
-            raise ValueError(f"`average` must be 'macro' or None. Received: {average!r}")
-        given = {**options, "thresh": thresh}
-        self._options = OverlapOptions.of(type(self).__name__, given, _WITHOUT)
-        self.average = average
-        for option in _NAMES:
-            setattr(self, option, getattr(self._options, option))
+    def __init__(
+        self,
+        thresh: float | None = 0.5,
+        *,
+        average: Literal["macro"] | None = "macro",
+        mode: Mode | None = None,
+        from_logits: bool = False,
+        classes: Sequence[int] | None = None,
+        include_background: bool = True,
+        class_weight: Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        data_format: DataFormat | None = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(name=name or snake_case(type(self).__name__), dtype=dtype)
+        self._set_options(
+            thresh=thresh,
+            average=_arguments.one_of("average", average, ("macro", None)),
+            mode=mode,
+            from_logits=from_logits,
+            classes=classes,
+            include_background=include_background,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            data_format=data_format,
+        )
         self._counts: Any = None
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add the counts of a batch. A `sample_weight` weights samples, or pixels, as `mask` does in `dice`.
+        """Add the counts of a batch. A `sample_weight` weights samples, or pixels, as the `mask` of a loss does.
 
         So does the mask that Keras attached to predictions.
         """
-        whole = dataclasses.replace(self._options, over="batch")
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
         weights = {name: weight for name, weight in given.items() if weight is not None}
-        m = engine.masks(y_true, y_pred, weights, whole)
-        c = engine.counts(m, whole)
+        c = Counts(inputs.masks(y_true, y_pred, weights, self, look=self._counts is None), self)
         counts = ops.cast(ops.concatenate([c.tp, c.fp, c.fn], axis=0), "float32")
         shape = tuple(counts.shape)
         if self._counts is not None and tuple(self._counts.shape) != shape:
@@ -68,20 +86,18 @@ class _StreamingIndex(keras.metrics.Metric):  # type: ignore[misc]  # Keras has 
         tp, fp, fn = ops.unstack(_value(self._counts) - _value(self._lost))
         wrong = self._wrong * (fp + fn)
         seen = ops.logical_not(tp + wrong <= 0)  # nor is NaN
-        index = engine.ratio(tp, tp + wrong, nothing=1.0)
+        index = ratios.ratio(tp, tp + wrong, nothing=1.0)
         if self.average is None:
             return ops.cast(ops.where(seen, index, ops.full_like(index, float("nan"))), self.dtype)
         weights = ops.cast(seen, index.dtype)
-        if self._options.class_weight is not None:
-            indices = engine.counted(len(self._options.class_weight), self._options)
-            chosen = [self._options.class_weight[c] for c in indices]
+        if self.class_weight is not None:
+            chosen = [self.class_weight[c] for c in self._counted(len(self.class_weight))]
             weights = weights * ops.convert_to_tensor(chosen, dtype=weights.dtype)
-        return ops.cast(engine.ratio(ops.sum(weights * index), ops.sum(weights), nothing=1.0), self.dtype)
+        return ops.cast(ratios.ratio(ops.sum(weights * index), ops.sum(weights), nothing=1.0), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
-        options = {option: getattr(self._options, option) for option in _NAMES}
-        return {**super().get_config(), "average": self.average, **options}
+        return {**super().get_config(), **{name: getattr(self, name) for name in self._options}}
 
 
 def _value(variable: Any) -> Tensor:
@@ -107,13 +123,13 @@ class DiceCoefficient(_StreamingIndex):
         name: name of the metric.
         dtype: dtype of the result. Counts of whole numbers are exact while one batch has at most 2^24 pixels a class,
             up to 2^47 in all.
-        **options: what `OverlapOptions` lists, but for `over`, `smooth`, `squared`, `empty` and `label_smoothing`.
+        mode: as in `OverlapLoss`, and so are the other options.
 
     Raises:
-        TypeError, ValueError: as `dice`.
+        TypeError, ValueError: as `DiceLoss`.
 
     Example:
-        >>> from multiloss import DiceCoefficient
+        >>> from multiloss.metrics import DiceCoefficient
         >>> metric = DiceCoefficient(thresh=0.5)
         >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])  # tp 1, fn 1
         >>> metric.update_state([[0, 0], [1, 0]], [[0.9, 0.4], [0.6, 0.1]])  # tp 1, fp 1
@@ -123,16 +139,6 @@ class DiceCoefficient(_StreamingIndex):
 
     _wrong = 0.5
 
-    def __init__(
-        self,
-        thresh: float | None = 0.5,
-        average: str | None = "macro",
-        name: str = "dice_coefficient",
-        dtype: Any = None,
-        **options: Any,
-    ):
-        super().__init__(thresh, average, name, dtype, options)
-
 
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
@@ -141,20 +147,10 @@ class JaccardIndex(_StreamingIndex):
 
         tp / (tp + fp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
 
-    Else as `DiceCoefficient`.
-
-    Args:
-        thresh: as in `DiceCoefficient`.
-        average: as in `DiceCoefficient`.
-        name: as in `DiceCoefficient`.
-        dtype: as in `DiceCoefficient`.
-        **options: as in `DiceCoefficient`.
-
-    Raises:
-        TypeError, ValueError: as `DiceCoefficient`.
+    Else as `DiceCoefficient`, with the same arguments.
 
     Example:
-        >>> from multiloss import JaccardIndex
+        >>> from multiloss.metrics import JaccardIndex
         >>> metric = JaccardIndex(mode="multiclass", average=None, thresh=None)
         >>> metric.update_state([[0, 1, 1]], [[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
         >>> [float(index) for index in metric.result()]
@@ -162,13 +158,3 @@ class JaccardIndex(_StreamingIndex):
     """
 
     _wrong = 1.0
-
-    def __init__(
-        self,
-        thresh: float | None = 0.5,
-        average: str | None = "macro",
-        name: str = "jaccard_index",
-        dtype: Any = None,
-        **options: Any,
-    ):
-        super().__init__(thresh, average, name, dtype, options)

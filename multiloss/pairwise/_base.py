@@ -2,16 +2,15 @@
 
 import inspect
 import numbers
-import re
 from collections.abc import Hashable
 from typing import Any, ClassVar, TypedDict, Unpack
 
 import numpy as np
 from keras import ops
 
-from multiloss import _frameworks, checks, distribution
+from multiloss import _arguments, _frameworks, distribution
+from multiloss._arguments import Tensor
 from multiloss._base import Loss
-from multiloss.checks import Tensor
 from multiloss.distribution import Share
 from multiloss.pairwise._engine import accumulate, direct, loop, tiles
 from multiloss.pairwise._engine.formula import Formula, Side
@@ -153,24 +152,19 @@ class PairwiseLoss(Loss):
     """Whether distances are those of directions, embeddings divided by their length; that of zeros is zeros."""
     rows_per_pair: int
     """Within `row`: in how many rows each pair counts, 2, or 1 with references."""
-    _arguments: ClassVar[tuple[str, ...]] = ()  # of the constructor, without the options
-    _carried: ClassVar[tuple[str, ...]] = ()  # with those of the classes that it is derived from
-    _passed_on: tuple[str, ...] = ()  # of these, which this loss was given among the options
+    _carried: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor, without the options
 
     def __init_subclass__(cls, **keywords: Any):
-        """Look at the arguments of the constructor once: no compiler traces that."""
+        """Look at what the author wrote once: no compiler traces that."""
         super().__init_subclass__(**keywords)
-        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
-        parameters = inspect.signature(cls.__init__).parameters
-        every = {parameter.kind for parameter in parameters.values()}
-        if inspect.Parameter.VAR_KEYWORD not in every or inspect.Parameter.VAR_POSITIONAL in every:
+        kinds = {parameter.kind for parameter in inspect.signature(cls.__init__).parameters.values()}
+        own = "__init__" in vars(cls)
+        if own and (inspect.Parameter.VAR_KEYWORD not in kinds or inspect.Parameter.VAR_POSITIONAL in kinds):
             raise TypeError(
                 f"`{cls.__name__}.__init__` must take its arguments by name and `**options`, which go to "
                 f"`super().__init__`. Received: {inspect.signature(cls.__init__)}"
             )
-        given = [name for name, parameter in parameters.items() if parameter.kind in kinds and name != "self"]
-        cls._arguments = tuple(name for name in given if name not in _OPTIONS)
-        cls._carried = tuple(dict.fromkeys(n for kind in cls.__mro__ for n in vars(kind).get("_arguments", ())))
+        cls._carried = tuple(name for name in cls._constructor if name not in PairwiseOptions.__annotations__)
         unknown = [name for name in cls.reductions if name not in accumulate.REDUCTIONS]
         if unknown or not cls.reductions:
             raise ValueError(
@@ -178,25 +172,20 @@ class PairwiseLoss(Loss):
                 f"Received: {cls.reductions!r}"
             )
 
-    def __new__(cls, *args: Any, **keywords: Any) -> "PairwiseLoss":
-        """Note which arguments of the classes that this one is derived from are given among its options."""
-        self: PairwiseLoss = super().__new__(cls)
-        self._passed_on = tuple(name for name in keywords if name in cls._carried and name not in cls._arguments)
-        return self
-
-    def __init__(self, **options: Unpack[PairwiseOptions]):
-        for name in options:
-            if name not in _OPTIONS:
-                takes = ", ".join(dict.fromkeys([*self._arguments, *_OPTIONS]))
-                raise TypeError(f"{type(self).__name__} has no argument `{name}`. It takes: {takes}")
-        super().__init__(
-            reduction=options.get("reduction", "sum_over_batch_size"),
-            name=options.get("name") or _snake_case(type(self).__name__),
-            dtype=options.get("dtype"),
-        )
-        self.tile = tiles.tile_size(options.get("tile"))
-        self.ignore_label = checks.ignore_label(options.get("ignore_label"))
-        self.across_replicas = checks.boolean("across_replicas", options.get("across_replicas", False))
+    def __init__(
+        self,
+        *,
+        tile: Tile = None,
+        ignore_label: int | tuple[int, ...] | None = None,
+        across_replicas: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        self.tile = tiles.tile_size(tile)
+        self.ignore_label = _arguments.ignore_label(ignore_label)
+        self.across_replicas = _arguments.boolean("across_replicas", across_replicas)
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Any, ...]:
         """Return a value of each pair for each of `reductions`; written by the author of a loss."""
@@ -208,7 +197,7 @@ class PairwiseLoss(Loss):
 
     def rows(self, labels: Any, embeddings: Any, /, **pairs: Unpack[PairOptions]) -> Tensor:
         """Return the loss `[B]` of each row, not weighted, masked or reduced. The class describes the arguments."""
-        x, given = checks.embeddings("embeddings", embeddings), self._given(pairs)
+        x, given = _arguments.embeddings("embeddings", embeddings), self._given(pairs)
         return self._rows(self._side("", x, _columns("", x, labels, given), given), given)
 
     def call(self, y_true: Any, y_pred: Any) -> Tensor:
@@ -217,10 +206,10 @@ class PairwiseLoss(Loss):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, **pairs: Unpack[PairOptions]) -> Tensor:
         """Return the reduced loss, or its rows if `reduction` is None. The class describes the arguments."""
-        y_pred, weights = self._taken("embeddings", y_pred, sample_weight)
-        x, given, share = checks.embeddings("embeddings", y_pred), self._given(pairs), None
+        y_pred, weights = self._cast("embeddings", y_pred, sample_weight)
+        x, given, share = _arguments.embeddings("embeddings", y_pred), self._given(pairs), None
         columns = _columns("", x, distribution.unaveraged(y_true), given)
-        weights = {name: checks.weights(name, weight, x, 1, "embeddings") for name, weight in weights.items()}
+        weights = {name: _arguments.weights(name, weight, x, 1, "embeddings") for name, weight in weights.items()}
         if self.across_replicas:
             for name in ("ref_labels", "ref_embeddings", "pair_weights"):
                 if given[name] is not None:
@@ -256,13 +245,13 @@ class PairwiseLoss(Loss):
         for name, other in (("ref_labels", "ref_embeddings"), ("ref_embeddings", "ref_labels")):
             if given[name] is not None and given[other] is None:
                 raise ValueError(f"`{name}` must come with `{other}`. Received: None for `{other}`")
-        tile, ignored = tiles.tile_size(given["tile"]), checks.ignore_label(given["ignore_label"])
+        tile, ignored = tiles.tile_size(given["tile"]), _arguments.ignore_label(given["ignore_label"])
         return {**given, "tile": tile, "ignore_label": ignored}
 
     def _side(self, prefix: str, x: Tensor, columns: Tensor, given: dict[str, Any]) -> Side:
         kept = None
         if given["ignore_label"] is not None:
-            kept = ops.cast(checks.labels_other_than(given["ignore_label"], columns), x.dtype)
+            kept = ops.cast(_arguments.labels_other_than(given["ignore_label"], columns), x.dtype)
             x = _standing_in(x, kept)
         return Side(_directions(x) if self.normalize else x, columns, kept)
 
@@ -270,7 +259,7 @@ class PairwiseLoss(Loss):
         """Return the loss of each row."""
         x, references, weights, tile = rows.x, None, given["pair_weights"], given["tile"]
         if given["ref_embeddings"] is not None:
-            ref_x = ops.cast(checks.embeddings("ref_embeddings", given["ref_embeddings"]), x.dtype)
+            ref_x = ops.cast(_arguments.embeddings("ref_embeddings", given["ref_embeddings"]), x.dtype)
             columns = _columns("ref_", ref_x, given["ref_labels"], given)
             for what, one, other in (("embeddings", ref_x, x), ("labels", columns, rows.labels)):
                 if one.shape[1] != other.shape[1]:
@@ -280,7 +269,7 @@ class PairwiseLoss(Loss):
                     )
             references = self._side("ref_", ref_x, columns, given)
         if weights is not None:
-            weights = ops.cast(checks.pair_weights(weights, x, (references or rows).x), x.dtype)
+            weights = ops.cast(_arguments.pair_weights(weights, x, (references or rows).x), x.dtype)
         if _frameworks.has_symbolic_size(x):
             return ops.sum(x, axis=1) * np.nan
 
@@ -298,10 +287,10 @@ class PairwiseLoss(Loss):
         loss = formula.bound(scalars)
         loss.rows_per_pair = 1 if references else 2
         values = loss.row(reduced, count)
-        if not checks.has_shape(values, reduced[0]):
+        if not _arguments.has_shape(values, reduced[0]):
             raise ValueError(
                 f"`{type(self).__name__}.row` must return a tensor of shape [B], {tuple(reduced[0].shape)}. "
-                f"Received {checks.described(values)}"
+                f"Received {_arguments.described(values)}"
             )
         return values if rows.kept is None else ops.where(rows.kept > 0, values, ops.zeros_like(values))
 
@@ -310,10 +299,10 @@ class PairwiseLoss(Loss):
         scalars, learned, constants = {}, [], []
         for name in self._carried:
             value = getattr(self, name)
-            if checks.is_parameter(value):
+            if _arguments.is_parameter(value):
                 learned.append(_frameworks.may_need_gradient(value))
                 is_number = isinstance(value, (numbers.Real, np.ndarray))  # which are not to be rounded on the way
-                tensor = ops.convert_to_tensor(checks.as_number(value) if is_number else value, dtype=dtype)
+                tensor = ops.convert_to_tensor(_arguments.as_number(value) if is_number else value, dtype=dtype)
                 scalars[name] = ops.cast(tensor, dtype)
             elif isinstance(value, Hashable) and not hasattr(value, "shape"):
                 constants.append((name, value))
@@ -337,18 +326,8 @@ class PairwiseLoss(Loss):
             f"and set one for each of its arguments, and `values` and `row` have no others: {takes}"
         )
 
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, parameters as numbers."""
-        options = {"tile": self.tile, "ignore_label": self.ignore_label, "across_replicas": self.across_replicas}
-        arguments = {name: checks.as_number(getattr(self, name)) for name in (*self._arguments, *self._passed_on)}
-        return {**super().get_config(), **arguments, **options}
 
-
-_OPTIONS, _PAIRS = tuple(PairwiseOptions.__annotations__), tuple(PairOptions.__annotations__)
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+_PAIRS = tuple(PairOptions.__annotations__)
 
 
 def _count(rows: Side, references: Side | None, weights: Tensor | None) -> Tensor:
@@ -372,7 +351,7 @@ def _count(rows: Side, references: Side | None, weights: Tensor | None) -> Tenso
 def _columns(prefix: str, x: Tensor, labels: Any, given: dict[str, Any]) -> Tensor:
     """Return labels as columns, split where those of two dtypes are compared."""
     split = given["ref_embeddings"] is not None or given["ignore_label"] is not None
-    return checks.labels(f"{prefix}labels", labels, f"{prefix}embeddings", x, split)
+    return _arguments.labels(f"{prefix}labels", labels, f"{prefix}embeddings", x, split)
 
 
 def _width(what: str, columns: Tensor) -> int:

@@ -5,8 +5,8 @@ from typing import Any, Unpack, final
 import keras
 from keras import ops
 
-from multiloss import checks
-from multiloss.checks import Tensor
+from multiloss import _arguments
+from multiloss._arguments import Tensor
 from multiloss.pairwise._base import PairOptions, PairwiseLoss, PairwiseOptions
 
 __all__ = ["ContrastiveLoss", "contrastive"]
@@ -39,8 +39,8 @@ class ContrastiveLoss(PairwiseLoss):
 
     def __init__(self, pos_margin: float = 0.0, neg_margin: float = 1.0, **options: Unpack[PairwiseOptions]):
         super().__init__(**options)
-        self.pos_margin = checks.parameter("pos_margin", pos_margin, checks.non_negative)
-        self.neg_margin = checks.parameter("neg_margin", neg_margin, checks.non_negative)
+        self.pos_margin = _arguments.parameter("pos_margin", pos_margin, _arguments.non_negative)
+        self.neg_margin = _arguments.parameter("neg_margin", neg_margin, _arguments.non_negative)
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Tensor]:
         """Return half the square of what is missed."""
@@ -60,7 +60,7 @@ def contrastive(
     """Rows `[B]` of `ContrastiveLoss`, which describes the arguments.
 
     Example:
-        >>> from multiloss import contrastive
+        >>> from multiloss.losses import contrastive
         >>> x = [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]  # distances 5, 1 and 4.243
         >>> [round(float(row), 3) for row in contrastive([7, 7, 9], x, pos_margin=1, neg_margin=4)]
         [6.25, 4.0, 2.25]

@@ -5,8 +5,8 @@ from typing import Any, Unpack, final
 import keras
 from keras import ops
 
-from multiloss import checks
-from multiloss.checks import Tensor
+from multiloss import _arguments
+from multiloss._arguments import Tensor
 from multiloss.pairwise._base import PairOptions, PairwiseLoss, PairwiseOptions
 
 __all__ = ["SupConLoss", "supcon"]
@@ -43,7 +43,7 @@ class SupConLoss(PairwiseLoss):
 
     def __init__(self, temperature: float = 0.1, **options: Unpack[PairwiseOptions]):
         super().__init__(**options)
-        self.temperature = checks.parameter("temperature", temperature, checks.positive)
+        self.temperature = _arguments.parameter("temperature", temperature, _arguments.positive)
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Any, ...]:
         """Return the logit, that of positives, and whether it is one."""
@@ -63,7 +63,7 @@ def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **optio
     """Rows `[B]` of `SupConLoss`, which describes the arguments.
 
     Example:
-        >>> from multiloss import supcon  # log(1 + exp(-1)), and no positive
+        >>> from multiloss.losses import supcon  # log(1 + exp(-1)), and no positive
         >>> [round(float(row), 3) for row in supcon([7, 7, 9], [[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]], temperature=1)]
         [0.313, 0.313, 0.0]
     """

@@ -5,8 +5,8 @@ from typing import Any, Literal, Unpack, final
 import keras
 from keras import ops
 
-from multiloss import checks
-from multiloss.checks import Tensor
+from multiloss import _arguments
+from multiloss._arguments import Tensor
 from multiloss.pairwise._base import PairOptions, PairwiseLoss, PairwiseOptions
 
 __all__ = ["PairwiseUserLoss", "pairwise_user_loss"]
@@ -37,8 +37,8 @@ class PairwiseUserLoss(PairwiseLoss):
 
     def __init__(self, margin: float | None = None, pairs: Pairs = "sum", **options: Unpack[PairwiseOptions]):
         super().__init__(**options)
-        self.margin = None if margin is None else checks.parameter("margin", margin, checks.non_negative_or_none)
-        self.pairs = checks.one_of("pairs", pairs, ("sum", "mean"))
+        self.margin = _arguments.parameter("margin", margin, _arguments.non_negative_or_none)
+        self.pairs = _arguments.one_of("pairs", pairs, ("sum", "mean"))
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Tensor]:
         """Return the signed distance."""

@@ -9,7 +9,8 @@ from cases import gradient_of
 from frameworks import BACKEND, COMPILED, QUICK, evaluate, further_derivatives, gradients_of_a_stack
 from keras import ops
 
-from multiloss import PairwiseUserLoss, _frameworks, contrastive, oracles, pairwise_user_loss, supcon
+from multiloss import PairwiseUserLoss, _frameworks, oracles, pairwise_user_loss
+from multiloss.losses import contrastive, supcon
 from multiloss.pairwise._engine import loop
 
 # A warning of torch 2.13 about its own code, which the first use of `torch.func` in a process imports.

@@ -21,7 +21,8 @@ from frameworks import (
 )
 from keras import ops
 
-from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, contrastive, oracles, pairwise_user_loss, supcon
+from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, oracles, pairwise_user_loss
+from multiloss.losses import contrastive, supcon
 from multiloss.pairwise._engine import distances, loop, products, tiles
 
 # To compile takes seconds a function, so most of what is compiled is one case; torch compiles in `test_losses` alone.

@@ -12,8 +12,9 @@ from keras import ops
 from overlap import CLOSE, EACH, NAMES, values
 
 import multiloss
-from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, dice, oracles
-from multiloss.overlap import engine
+from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, losses, oracles
+from multiloss.losses import dice
+from multiloss.overlap._engine import ratios
 
 rng = np.random.default_rng(4)
 
@@ -58,7 +59,7 @@ def test_labels_beyond_int32_are_of_no_class(dtype):
 def test_sizes_need_not_be_known(name, sides):
     """1517 pixels are more than two blocks, and no multiple of one."""
     y, x = rng.integers(0, 2, sides), rng.uniform(0.02, 0.98, sides).astype(np.float32)
-    value, gradient = evaluate_unknown_sizes(getattr(multiloss, name), y, x)
+    value, gradient = evaluate_unknown_sizes(getattr(losses, name), y, x)
     np.testing.assert_allclose(value, getattr(oracles, name)(y, x), **CLOSE)
     assert gradient.shape == x.shape
     assert np.isfinite(gradient).all()
@@ -68,15 +69,15 @@ def test_sizes_need_not_be_known(name, sides):
 
 
 @EACH
-@pytest.mark.parametrize("over", ["sample", pytest.param("batch", marks=pytest.mark.full)])
+@pytest.mark.parametrize("batch", [False, pytest.param(True, marks=pytest.mark.full)])
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST[:2]))
-def test_gradients_of_tiny_probabilities_are_finite(name, over, mode):
+def test_gradients_of_tiny_probabilities_are_finite(name, batch, mode):
     """Of 1e-22 and 1e-30, whose squares are 0 in float32, and with no smooth."""
     logits = np.zeros((2, 16, 3), np.float32)
     logits[0, :, 0], logits[1, :, 0] = 50, 70
-    options = {"mode": "multiclass", "from_logits": True, "over": over}
+    options = {"mode": "multiclass", "from_logits": True, "batch": batch}
     options |= {} if name in ("cross_entropy", "focal", "lovasz") else {"smooth": 0}
-    loss = functools.partial(getattr(multiloss, name), **options)
+    loss = functools.partial(getattr(losses, name), **options)
     for truth in (np.zeros((2, 16), int), np.ones((2, 16), int)):
         value, gradient = evaluate(mode, loss, truth, logits)
         assert np.isfinite(value).all()
@@ -99,7 +100,7 @@ def test_gradients_are_finite_with_a_smooth_whose_square_is_0(mode, smooth):
 def test_gradients_are_finite_everywhere(name):
     ends = [np.zeros((2, 6)), np.ones((2, 6)), np.tile([0, 1], (2, 3))]
     for smooth in [{}] if name in ("cross_entropy", "focal", "lovasz") else [{}, {"smooth": 0}]:
-        loss = functools.partial(getattr(multiloss, name), **smooth)
+        loss = functools.partial(getattr(losses, name), **smooth)
         for truth, prediction in itertools.product(ends, ends):
             value, gradient = evaluate(QUICK, loss, truth, prediction.astype(np.float32))
             assert np.isfinite(value).all()
@@ -109,7 +110,7 @@ def test_gradients_are_finite_everywhere(name):
 @EACH
 def test_samples_without_a_pixel_that_counts_have_no_value_and_no_gradient(name):
     mask = np.array([1, 0, 1], np.float32)
-    value, gradient = evaluate(QUICK, lambda y, x: getattr(multiloss, name)(y, x, mask=mask), HARD, SOFT)
+    value, gradient = evaluate(QUICK, lambda y, x: getattr(losses, name)(y, x, mask=mask), HARD, SOFT)
     assert (value[1], np.abs(gradient[1]).max()) == (0, 0)
     assert np.isfinite(value).all()
     assert np.isfinite(gradient).all()
@@ -124,8 +125,8 @@ def test_logits_of_any_size_cost_what_they_say():
 def test_ratios_of_small_numbers_are_rounded_once():
     """Another unit is a power of 2, which moves no digit."""
     above, below = np.random.default_rng(0).uniform(0.5, 1, (2, 100)).astype(np.float32)
-    small = engine.ratio(*(ops.convert_to_tensor(part * np.float32(2.0**-100)) for part in (above, below)))
-    whole = engine.ratio(*map(ops.convert_to_tensor, (above, below)))
+    small = ratios.ratio(*(ops.convert_to_tensor(part * np.float32(2.0**-100)) for part in (above, below)))
+    whole = ratios.ratio(*map(ops.convert_to_tensor, (above, below)))
     np.testing.assert_array_equal(ops.convert_to_numpy(small), ops.convert_to_numpy(whole))
 
 
@@ -134,7 +135,7 @@ def test_saturated_logits_have_finite_gradients():
         x = np.where(HARD, 1e4, -1e4).astype(np.float32) * (-1) ** np.arange(3)[:, None, None]
         value, gradient = evaluate(
             QUICK,
-            lambda y, x, name=name: getattr(multiloss, name)(y, x, from_logits=True),
+            lambda y, x, name=name: getattr(losses, name)(y, x, from_logits=True),
             HARD,
             x.astype(np.float32),
         )
@@ -164,8 +165,8 @@ def _mcc_of(inside, outside, true, false):
     [
         (dice, _dice_of, "float16"),
         pytest.param(dice, _dice_of, "bfloat16", marks=pytest.mark.full),
-        pytest.param(multiloss.focal, _focal_of, "float16", marks=pytest.mark.full),
-        (multiloss.mcc, _mcc_of, "bfloat16"),
+        pytest.param(multiloss.losses.focal, _focal_of, "float16", marks=pytest.mark.full),
+        (multiloss.losses.mcc, _mcc_of, "bfloat16"),
     ],
 )
 @pytest.mark.parametrize("mode", modes(QUICK, of=[mode for mode in FAST if mode in ("eager", "jit", "xla")]))
@@ -187,7 +188,7 @@ def test_masks_of_4096_in_half_precision(loss, expected, dtype, mode):
 def test_long_sums_are_exact(mode, shape):
     """XLA on a CPU, left to itself, adds floats one by one. The last two sizes are no multiples of any block."""
     rng = np.random.default_rng(1)
-    options = {"over": "batch"} if len(shape) == 3 else {"mode": "multilabel", "over": "all"}
+    options = {"batch": True} if len(shape) == 3 else {"mode": "multilabel", "batch": True, "average": "micro"}
     truth, x = rng.integers(0, 2, shape), rng.uniform(0, 1, shape).astype(np.float32)
     tp, size = np.sum(truth * x.astype(np.float64)), np.sum(truth) + np.sum(x, dtype=np.float64)
     value, _ = evaluate(mode, lambda y, x: dice(y, x, **options), truth, x)
@@ -287,7 +288,7 @@ def test_metrics_leave_out_what_a_keras_mask_does(kind):
     inputs = keras.Input((4, 1))
     model = keras.Model(inputs, Mask()(inputs))
     metrics = [DiceCoefficient(thresh=None), JaccardIndex(mode="multilabel", thresh=None)]
-    model.compile(loss=DiceLoss(over="all"), **{kind: metrics})
+    model.compile(loss=DiceLoss(batch=True, average="micro"), **{kind: metrics})
     x, y = np.array([[1, 1, 0, 0], [1, 1, 0, 0]], np.float32)[..., None], np.array([[1, 1, 1, 1], [1, 0, 1, 1]])
     for rows, dice_of_rows in (([0], 1), ([0, 1], 6 / 7)):
         result = model.evaluate(x[rows], y[rows][..., None], verbose=0, return_dict=True)

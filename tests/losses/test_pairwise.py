@@ -11,7 +11,7 @@ import pytest
 from frameworks import BACKEND, FAST, QUICK, evaluate, modes
 from keras import ops
 
-from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, checks, encode_ids, oracles, pairwise_user_loss
+from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, _arguments, encode_ids, oracles, pairwise_user_loss
 
 # A 3-4-5 triangle and a point one above its corner: distances 5, 1 and sqrt(18).
 POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)
@@ -353,7 +353,7 @@ def test_unknown_rank_is_named():
 
     unknown = type("Tensor", (), {"shape": UnknownShape()})
     with pytest.raises(ValueError, match="`embeddings` must have a known rank"):
-        checks.rank("embeddings", unknown)
+        _arguments.rank("embeddings", unknown)
 
 
 def test_a_scalar_weight_weighs_every_row():

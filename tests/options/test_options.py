@@ -8,10 +8,11 @@ import pytest
 from cases import CLASSES, FIRST_EMPTY, HARD, LOGITS, ONE_HOT, PARTS, SOFT
 from frameworks import evaluate
 from keras import ops
-from overlap import CLOSE, EACH, NAMES, values
+from overlap import CLASS_OF, CLOSE, EACH, NAMES, values
 
 import multiloss
-from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, dice, jaccard, oracles, tversky
+from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, losses, oracles
+from multiloss.losses import dice, jaccard, tversky
 
 # --- masks and weights -----------------------------------------------------------------------------------------------
 
@@ -28,9 +29,9 @@ MASKS = {
 
 @EACH
 @pytest.mark.parametrize("mask", MASKS)
-@pytest.mark.parametrize("over", ["sample", "batch"])
-def test_masks_weight_pixels(name, mask, over):
-    options = {"mode": "multiclass", "mask": MASKS[mask], "over": over}
+@pytest.mark.parametrize("batch", [False, True])
+def test_masks_weight_pixels(name, mask, batch):
+    options = {"mode": "multiclass", "mask": MASKS[mask], "batch": batch}
     expected = getattr(oracles, name)(CLASSES, PARTS, **options)
     np.testing.assert_allclose(values(name, CLASSES, PARTS, **options), expected, **CLOSE)
 
@@ -80,8 +81,7 @@ def test_a_keras_mask_of_pixels_goes_into_the_sums():
 
 @EACH
 def test_weights_pick_samples(name):
-    class_name = next(other for other in dir(multiloss) if other.lower() == name.replace("_", "") + "loss")
-    loss = getattr(multiloss, class_name)(reduction="sum")
+    loss = CLASS_OF[name](reduction="sum")
     first = float(loss(HARD, SOFT, np.array([1.0, 0.0, 0.0], np.float32)))
     assert first == pytest.approx(values(name, HARD, SOFT)[0], abs=CLOSE["atol"])
     # Far more than rounding, and less than samples of random pixels differ by.
@@ -116,7 +116,9 @@ def test_weights_and_masks_of_rows_may_have_axes_of_1(shape, reduction):
 # --- identities ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"smooth": 1.0}, {"smooth": 2.0, "squared": True}, {"over": "all"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"smooth": 1.0}, {"smooth": 2.0, "squared": True}, {"batch": True, "average": "micro"}]
+)
 def test_dice_and_jaccard_are_cases_of_tversky(options):
     for y in (HARD, HARD * 0):
         d, j = (ops.convert_to_numpy(loss(y, SOFT, empty="formula", **options)) for loss in (dice, jaccard))
@@ -141,10 +143,12 @@ def test_the_order_of_pixels_and_of_classes_does_not_matter(name):
     np.testing.assert_allclose(moved, before, **CLOSE)
 
 
-@pytest.mark.parametrize("over", ["sample", "batch", "class", "all"])
-def test_the_order_of_classes_that_count_changes_nothing(over):
-    options = {"mode": "multiclass", "class_weight": (1.0, 5.0, 20.0), "over": over}
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_the_order_of_classes_that_count_changes_nothing(batch, average):
     for name in ("dice", "cross_entropy", "lovasz"):
+        options = {"mode": "multiclass", "class_weight": (1.0, 5.0, 20.0), "batch": batch}
+        options |= {} if name == "cross_entropy" else {"average": average}
         np.testing.assert_allclose(
             values(name, CLASSES, PARTS, classes=(2, 0, 1), **options), values(name, CLASSES, PARTS, **options), **CLOSE
         )
@@ -197,7 +201,7 @@ NOT_BEST = [
     ("name", "options", "best"), [*((*case, True) for case in BEST), *((*case, False) for case in NOT_BEST)]
 )
 def test_soft_labels_are_their_own_best_prediction_where_the_docs_say_so(name, options, best):
-    loss = getattr(multiloss, name)
+    loss = getattr(losses, name)
     value, gradient = evaluate("eager", lambda y, x: loss(y, x, **options), SOFT, SOFT)
     if best:
         # What float32 leaves of sums that cancel; elsewhere the gradient is a thousand times as much.
@@ -206,7 +210,7 @@ def test_soft_labels_are_their_own_best_prediction_where_the_docs_say_so(name, o
         assert pixels or np.abs(value).max() < 1e-6
     else:
         assert np.abs(gradient).max() > 1e-3
-    assert "soft labels" in loss.__doc__.lower()
+    assert "soft labels, p = t is" in " ".join(CLASS_OF[name].__doc__.split())
 
 
 def test_options_may_be_numbers_of_numpy():
@@ -250,7 +254,7 @@ def test_what_empty_says_of_a_class_without_truth():
     """Of two classes, one predicted perfectly and one absent, predicted at a quarter of its pixels."""
     truth = np.array([[[1, 0], [1, 0], [0, 0], [0, 0]]])
     prediction = np.array([[[1, 0], [1, 0], [0, 1], [0, 0]]], np.float32)
-    expected = {"penalize": 1 / 8, "formula": 1 / 2, "one": 0, "zero": 1 / 2, "skip": 0}
+    expected = {"penalize": 1 / 8, "formula": 1 / 2, "perfect": 0, "worst": 1 / 2, "skip": 0}
     for empty, value in expected.items():
         loss = dice(truth, prediction, mode="multilabel", smooth=0, empty=empty)
         # All sums are whole numbers, so that one division is rounded, to 6e-8.
@@ -260,7 +264,7 @@ def test_what_empty_says_of_a_class_without_truth():
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("cross_entropy", "focal")])  # of no ratios
-@pytest.mark.parametrize("empty", ["penalize", "formula", "one", "zero", "skip"])
+@pytest.mark.parametrize("empty", ["penalize", "formula", "perfect", "worst", "skip"])
 def test_what_empty_says_of_each_loss(name, empty):
     """Of samples of which one has no truth, and of classes of which one is always absent."""
     classes, hidden = {"mode": "multiclass"}, {"mask": np.array([1.0, 0.0, 2.0])}
@@ -275,7 +279,7 @@ def test_what_empty_says_of_each_loss(name, empty):
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ("cross_entropy", "focal", "lovasz", "mcc")])
 def test_labels_are_smoothed_before_logits_but_not_before_emptiness(name):
-    options = {"label_smoothing": 0.1, "from_logits": True, "empty": "one"}
+    options = {"label_smoothing": 0.1, "from_logits": True, "empty": "perfect"}
     np.testing.assert_allclose(
         values(name, FIRST_EMPTY, LOGITS, **options), getattr(oracles, name)(FIRST_EMPTY, LOGITS, **options), **CLOSE
     )
@@ -285,8 +289,16 @@ def test_labels_are_smoothed_before_logits_but_not_before_emptiness(name):
 
 MULTI = {"mode": "multiclass"}
 ERRORS = [
-    (HARD, SOFT, {"mode": "multi"}, ValueError, "`mode` must be one of 'binary', 'multiclass', 'multilabel'. Received"),
-    (HARD, SOFT, {"over": "pixel"}, ValueError, "`over` must be one of 'sample', 'batch', 'class', 'all'. Received"),
+    (
+        HARD,
+        SOFT,
+        {"mode": "multi"},
+        ValueError,
+        "`mode` must be one of None, 'binary', 'multiclass', 'multilabel'. Rec",
+    ),
+    (HARD, SOFT, {"batch": "yes"}, TypeError, "`batch` must be True or False. Received: 'yes'"),
+    (HARD, SOFT, {"average": "weighted"}, ValueError, "`average` must be one of None, 'macro', 'micro'. Received"),
+    (HARD, SOFT, {"squared": True, "soft_label": True}, ValueError, "`squared=True` and `soft_label=True` exclude"),
     (1, 0.5, {}, ValueError, "`y_pred` must have shape [B, ...]."),
     (CLASSES[:, :-1], PARTS, MULTI, ValueError, "`y_true` and `y_pred` must have the same shape."),
     (CLASSES, PARTS, {**MULTI, "class_weight": {0: 1, 1: 1, 2: 1}}, TypeError, "`class_weight` must be None or a seq"),
@@ -294,14 +306,14 @@ ERRORS = [
     (CLASSES, PARTS, {**MULTI, "class_weight": np.ones(())}, TypeError, "`class_weight` must be None or a sequence"),
     (CLASSES, PARTS, {**MULTI, "classes": [float("inf")]}, ValueError, "`classes` must be class indices >= 0."),
     (CLASSES, PARTS, {**MULTI, "ignore_index": 2**31 - 1}, ValueError, "`ignore_index` must be an int32"),
-    (HARD, SOFT, {"mode": np.array(["binary"])}, ValueError, "`mode` must be one of 'binary',"),
-    (HARD, SOFT, {"empty": 1}, ValueError, "`empty` must be one of 'penalize', 'formula', 'one', 'zero', 'skip'."),
+    (HARD, SOFT, {"mode": np.array(["binary"])}, ValueError, "`mode` must be one of None, 'binary',"),
+    (HARD, SOFT, {"empty": 1}, ValueError, "`empty` must be one of 'penalize', 'formula', 'perfect', 'worst', 'skip'."),
     (
         HARD,
         SOFT,
         {"data_format": "NCHW"},
         ValueError,
-        "`data_format` must be one of 'channels_last', 'channels_first'.",
+        "`data_format` must be one of None, 'channels_last', 'channels_first'.",
     ),
     (HARD, SOFT, {"squared": 1}, TypeError, "`squared` must be True or False. Received: 1"),
     (
@@ -309,7 +321,7 @@ ERRORS = [
         SOFT,
         {"alpha": 1},
         TypeError,
-        "`alpha` is not an argument of dice. Expected, of options: mode, from_logits",
+        "DiceLoss has no argument `alpha`. It takes: mode, from_logits, batch, average, classes,",
     ),
     (HARD, SOFT, {"classes": [0]}, ValueError, "`classes` needs a class axis"),
     (HARD, SOFT, {"smooth": -1}, ValueError, "`smooth` must be a finite number >= 0. Received: -1"),
@@ -326,7 +338,14 @@ ERRORS = [
     ),
     (HARD[:, :2], SOFT, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 2, 3)"),
     (HARD, SOFT, {"mask": SOFT[:2]}, ValueError, "`mask` must be a scalar or fit the leading axes of `y_pred`"),
-    (CLASSES, PARTS, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 5) and"),
+    (CLASSES * 1.0, PARTS, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 5)"),
+    (
+        HARD,
+        SOFT,
+        {"class_weight": [1, 1, 1]},
+        ValueError,
+        "`class_weight` needs a class axis: `mode` 'multiclass' or 'multilabel'. Received: 'binary', inferred from the",
+    ),
     (
         CLASSES,
         PARTS[:, 0, 0],
@@ -413,7 +432,15 @@ UNEQUAL = "`squared=True` needs `alpha` equal to `beta`. Received: "
         ("focal_tversky", {"squared": True}, ValueError, f"{UNEQUAL}alpha=0.3, beta=0.7"),
         ("focal_tversky", {"gamma": 0}, ValueError, "`gamma` must be a finite number >= 1.2e-38. Received: 0"),
         ("focal", {"gamma": -1}, ValueError, "`gamma` must be a finite number >= 0. Received: -1"),
-        ("focal", {"smooth": 1}, TypeError, "`smooth` is not an argument of"),
+        ("focal", {"smooth": 1}, TypeError, "FocalLoss has no argument `smooth`. It takes: gamma, alpha, mode,"),
+        ("focal", {"alpha": 2}, ValueError, "`alpha` must be None or a number in [0, 1]. Received: 2"),
+        (
+            "cross_entropy",
+            {"pos_weight": [1, -1]},
+            ValueError,
+            "`pos_weight` must be a finite number >= 0. Received: -1",
+        ),
+        ("cross_entropy", {"weighted_mean": 1}, TypeError, "`weighted_mean` must be True or False. Received: 1"),
         ("mcc", {"smooth": (1, 2)}, ValueError, "`smooth` must be one number for"),
         (
             "generalized_dice",
@@ -421,23 +448,28 @@ UNEQUAL = "`squared=True` needs `alpha` equal to `beta`. Received: "
             ValueError,
             "`weighting` must be one of 'square', 'simple', 'uniform'.",
         ),
-        ("generalized_dice", {"over": "all"}, ValueError, "`over` must be 'sample' or 'batch': classes are added up"),
+        (
+            "generalized_dice",
+            {"average": "micro"},
+            TypeError,
+            "GeneralizedDiceLoss has no argument `average`. It takes",
+        ),
         ("lovasz", {"hinge": True}, ValueError, "`hinge=True` takes `from_logits=True` and `mode` 'binary' or"),
         ("lovasz", {"hinge": 1}, TypeError, "`hinge` must be True or False. Received: 1"),
         ("cldice", {"iterations": 0.5}, ValueError, "`iterations` must be an integer >= 0. Received: 0.5"),
         ("unified_focal", {"weight": 2}, ValueError, "`weight` must be a number in [0, 1]. Received: 2"),
         ("unified_focal", {"gamma": 1}, ValueError, "`gamma` must be a number in [0, 1). Received: 1"),
         ("unified_focal", {"symmetric": 1}, TypeError, "`symmetric` must be True or False. Received: 1"),
-        ("unified_focal", {"over": "all"}, ValueError, "`over` must be 'sample' or 'batch' for"),
+        ("unified_focal", {"average": "micro"}, TypeError, "UnifiedFocalLoss has no argument `average`. It takes"),
+        ("dice_focal", {"average": None}, ValueError, "`average` must be 'macro' or 'micro' in a sum with a loss of"),
         ("dice_focal", {"dice_weight": -1}, ValueError, "`dice_weight` must be a finite number >= 0. Received: -1"),
     ],
 )
 def test_errors_of_parameters(name, parameters, error, message):
-    class_name = next(other for other in dir(multiloss) if other.lower() == name.replace("_", "") + "loss")
     with pytest.raises(error, match=re.escape(message)):
-        getattr(multiloss, name)(HARD, SOFT, **parameters)
+        getattr(losses, name)(HARD, SOFT, **parameters)
     with pytest.raises(error, match=re.escape(message)):
-        getattr(multiloss, class_name)(**parameters)
+        CLASS_OF[name](**parameters)
 
 
 def test_oracles_too_refuse_squares_with_unequal_weights():
@@ -447,16 +479,20 @@ def test_oracles_too_refuse_squares_with_unequal_weights():
 
 def test_errors_of_the_others():
     with pytest.raises(ValueError, match=re.escape("`y_pred` must have two or three axes of pixels. Received: 1")):
-        multiloss.cldice(HARD[..., 0], SOFT[..., 0])
-    with pytest.raises(TypeError, match=re.escape("`losses` must be overlap losses of multiloss. Received: Dice")):
-        multiloss.CombinedLoss([keras.losses.Dice()])
-    with pytest.raises(ValueError, match=re.escape("`losses` must be one or more, all with a value for each sample")):
-        multiloss.CombinedLoss([DiceLoss(), DiceLoss(over="all")])
+        multiloss.losses.cldice(HARD[..., 0], SOFT[..., 0])
+    with pytest.raises(
+        TypeError, match=re.escape("`losses` must be instances of keras.losses.Loss. Received: function")
+    ):
+        multiloss.CombinedLoss([keras.losses.dice])
+    with pytest.raises(ValueError, match=re.escape("`losses` must be one or more. Received: none")):
+        multiloss.CombinedLoss([])
+    with pytest.raises(ValueError, match=re.escape("`losses` must have values of one shape")):
+        multiloss.CombinedLoss([DiceLoss(), DiceLoss(reduction=None)])(HARD, SOFT)
     with pytest.raises(ValueError, match=re.escape("`weights` must be one for each of 1 losses. Received: 2")):
         multiloss.CombinedLoss([DiceLoss()], [1, 2])
-    with pytest.raises(ValueError, match=re.escape("`average` must be 'macro' or None. Received: 'micro'")):
+    with pytest.raises(ValueError, match=re.escape("`average` must be one of 'macro', None. Received: 'micro'")):
         DiceCoefficient(average="micro")
-    with pytest.raises(TypeError, match=re.escape("`smooth` is not an argument of JaccardIndex.")):
+    with pytest.raises(TypeError, match=re.escape("got an unexpected keyword argument 'smooth'")):
         JaccardIndex(smooth=1)
 
 

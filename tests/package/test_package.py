@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import os
 import pkgutil
 import re
@@ -14,6 +15,7 @@ import pytest
 from cases import CASES
 
 import multiloss
+from multiloss import losses, metrics
 
 PACKAGE = Path(multiloss.__file__).parent
 MODULES = sorted(
@@ -24,12 +26,27 @@ MODULES = sorted(
 
 
 def test_public_names_are_those_of_the_rooms():
+    """Functions are in `losses`, metrics in `metrics`; on top are the classes, and what people take from there."""
     names = [name for name in MODULES if re.match(r"multiloss\.(ids|(overlap|pairwise)\.)", name)]
     modules = [importlib.import_module(name) for name in names]
     named = {name: getattr(module, name) for module in modules for name in getattr(module, "__all__", [])}
-    assert sorted(multiloss.__all__) == sorted(["losses", "oracles", *named])
+    bases = {
+        "Counts",
+        "OverlapLoss",
+        "OverlapOptions",
+        "PairOptions",
+        "PairwiseLoss",
+        "PairwiseOptions",
+        "RatioOptions",
+    }
+    assert {*losses.__all__, *metrics.__all__, "encode_ids"} == {*named, *bases}
+    on_top = {name for name, value in named.items() if isinstance(value, type)}
+    on_top |= {"dice_coef", "dice_loss", "encode_ids", "pairwise_user_loss"}
+    assert sorted(multiloss.__all__) == sorted(["losses", "metrics", "oracles", *on_top])
     for name, value in named.items():
-        assert getattr(multiloss, name) is value
+        homes = [home for home in (multiloss, losses, metrics) if name in home.__all__]
+        assert homes
+        assert all(getattr(home, name) is value for home in homes)
     assert set(multiloss.__all__) <= set(dir(multiloss))
     with pytest.raises(AttributeError, match="module 'multiloss' has no attribute 'triplet'"):
         _ = multiloss.triplet
@@ -48,29 +65,57 @@ def test_all_lists_what_a_module_defines(module):
 
 def test_a_loss_is_exported_and_has_an_oracle_and_a_case():
     covered = {part.func.__name__ for case in CASES.values() for part in (case.function, case.loss)}
+    made = {type(case.loss()).__name__ for case in CASES.values()}
     for room in ("multiloss.overlap", "multiloss.pairwise"):
         room = importlib.import_module(room)
         modules = [
             importlib.import_module(f"{room.__name__}.{found.name}") for found in pkgutil.iter_modules(room.__path__)
         ]
-        if room is multiloss.pairwise:
-            for module in modules:
-                lines = len(Path(module.__file__).read_text().splitlines())
-                assert lines <= 70 or module.__name__.rpartition(".")[2].startswith("_"), f"{module}: {lines} lines"
-        for name in {name for module in modules for name in getattr(module, "__all__", [])}:
-            assert hasattr(room, name), f"{name} is missing from {room.__name__}"
-            assert name in multiloss.__all__, f"{name} is missing from `__all__` of multiloss"
-            value = getattr(room, name)
-            if isinstance(value, type) and not issubclass(value, keras.losses.Loss):
-                continue
-            assert name in covered, f"{name} is missing from CASES in tests/cases.py"
+        for name in {name for module in modules for name in getattr(module, "__all__", [])} - {*metrics.__all__}:
+            assert name in losses.__all__, f"{name} is missing from multiloss/losses.py"
+            assert name in covered | made, f"{name} is missing from CASES in tests/cases.py"
             if name.islower():
-                assert name in multiloss.oracles.__all__, f"{name} is missing from multiloss/oracles.py"
+                assert name in multiloss.oracles.__all__, f"{name} is missing from multiloss/oracles"
+            else:
+                assert name in multiloss.__all__, f"{name} is missing from `__all__` of multiloss"
+
+
+FORMULAS = ["dice", "focal", "focal_tversky", "jaccard", "log_cosh_dice", "mcc", "tversky"]
+
+
+@pytest.mark.parametrize("name", [*FORMULAS, "contrastive", "pairwise_user_loss", "supcon"])
+def test_a_loss_of_one_formula_is_a_file_of_70_lines(name):
+    source = Path(inspect.getsourcefile(getattr(losses, name))).read_text()
+    assert len(source.splitlines()) <= 70
+
+
+@pytest.mark.parametrize("base", [losses.OverlapLoss, losses.PairwiseLoss])
+def test_shared_options_are_written_once_and_their_types_beside(base):
+    """The constructor shows them; the dictionary tells type checkers what a derived class passes on."""
+    options = losses.OverlapOptions if base is losses.OverlapLoss else losses.PairwiseOptions
+    parameters = inspect.signature(base).parameters
+    assert sorted(parameters) == sorted(options.__annotations__)
+    for name, parameter in parameters.items():
+        assert parameter.annotation == options.__annotations__[name], name
+        assert parameter.kind == parameter.KEYWORD_ONLY
+        assert (
+            base is losses.PairwiseLoss
+            or name in ("reduction", "name", "dtype")
+            or parameter.default == getattr(base, name)
+        )
+
+
+def test_a_class_shows_all_its_arguments():
+    shown = inspect.signature(losses.TverskyLoss).parameters
+    assert list(shown)[:3] == ["alpha", "beta", "mode"]
+    assert shown["smooth"].default == 1e-5
+    assert "average" not in inspect.signature(losses.GeneralizedDiceLoss).parameters
+    assert list(inspect.signature(losses.DiceLoss())._parameters) == ["y_true", "y_pred", "sample_weight"]
 
 
 def public_objects():
     for home in (multiloss, multiloss.losses, multiloss.oracles):
-        for name in sorted(set(home.__all__) - {"losses", "oracles"}):
+        for name in sorted(set(home.__all__) - {"losses", "metrics", "oracles"}):
             public = getattr(home, name)
             if not (isinstance(public, type) and issubclass(public, dict)):  # a TypedDict, which a class describes
                 yield pytest.param(public, id=f"{home.__name__}.{name}")
@@ -78,7 +123,7 @@ def public_objects():
 
 @pytest.mark.parametrize("public", list(public_objects()))
 def test_docstrings_are_complete_and_their_examples_run(public):
-    assert "Args:" in public.__doc__ or "Loss`, which describes the arguments" in public.__doc__
+    assert re.search("Args:|describes the arguments|the same arguments|Attributes:", public.__doc__)
     assert "Example:" in public.__doc__
     examples = doctest.DocTestFinder(recurse=False).find(public, public.__name__)
     assert examples
@@ -102,12 +147,12 @@ def run(program):
         "import multiloss, keras",
         "import keras, multiloss",
         "from multiloss import oracles; import importlib.util; importlib.util.find_spec('keras'); import keras",
-        pytest.param("import multiloss.pairwise, keras", marks=pytest.mark.full),
+        pytest.param("import multiloss.losses, keras", marks=pytest.mark.full),
         pytest.param("from multiloss import dice_coef; import keras", marks=pytest.mark.full),
     ],
 )
 def test_losses_are_registered_whatever_is_imported_first(imports):
-    names = ["multiloss>PairwiseUserLoss", "multiloss>dice_loss"]
+    names = ["multiloss>PairwiseUserLoss", "multiloss>BatchDiceLoss"]
     program = f"{imports}; print([keras.saving.get_registered_object(name) is not None for name in {names}])"
     assert run(program) == "[True, True]\n"
 
@@ -116,7 +161,7 @@ def test_losses_are_registered_whatever_is_imported_first(imports):
 @pytest.mark.parametrize(
     "modules",
     [
-        pytest.param(["multiloss.checks", "multiloss.distribution", "multiloss.overlap.mcc_loss"], id="some"),
+        pytest.param(["multiloss._arguments", "multiloss.distribution", "multiloss.overlap.mcc_loss"], id="some"),
         pytest.param(MODULES, id="all", marks=pytest.mark.full),
     ],
 )
@@ -165,8 +210,10 @@ def test_jax_with_64_bits_has_gradients_of_64_bits(monkeypatch):
 
 def test_values_on_a_backend_without_derivatives(monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "numpy")
-    program = "from multiloss import contrastive; print(contrastive([7, 7, 9], [[0.0, 0], [3, 4], [0, 1]]).tolist())"
-    assert run(program) == "[6.25, 6.25, 0.0]\n"
+    program = (
+        "from multiloss.losses import contrastive; print(contrastive([7, 7, 9], [[0.0, 0], [3, 4], [0, 1]]).tolist())"
+    )
+    assert run(f"import multiloss; {program}") == "[6.25, 6.25, 0.0]\n"
 
 
 def test_a_model_saved_here_loads_in_another_process(tmp_path):

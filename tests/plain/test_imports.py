@@ -13,6 +13,7 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path != PACKAGE / "__init__.py"
 )
+OVERLAP_ENGINE = {f"multiloss.overlap._engine.{name}" for name in ("options", "inputs", "sums", "ratios", "pixelwise")}
 # What each module may import of multiloss: the way the data flow, and never back.
 IMPORTS = {
     "multiloss": {
@@ -20,37 +21,44 @@ IMPORTS = {
         "multiloss._register_on_keras_import",
         "multiloss.ids",
         "multiloss.losses",
+        "multiloss.metrics",
         "multiloss.oracles",
-        "multiloss.overlap",
-        "multiloss.pairwise",
     },
     "multiloss._backends": set(),
     "multiloss._register_on_keras_import": {"multiloss._backends"},
-    "multiloss.oracles": set(),
+    "multiloss.oracles": {"multiloss.oracles.*"},
+    "multiloss.oracles.*": set(),
     "multiloss.ids": set(),
     "multiloss._frameworks": set(),
-    "multiloss.checks": {"multiloss._frameworks", "multiloss.ids"},
-    "multiloss._base": {"multiloss.checks"},
-    "multiloss.distribution": {"multiloss.checks"},
-    "multiloss.losses": {"multiloss.pairwise._base"},
-    "multiloss.pairwise": {"multiloss.pairwise.*"},
+    "multiloss._arguments": {"multiloss._frameworks", "multiloss.ids"},
+    "multiloss._base": {"multiloss._arguments"},
+    "multiloss.distribution": {"multiloss._arguments"},
+    "multiloss.losses": {
+        "multiloss.overlap._base",
+        "multiloss.overlap._engine.sums",
+        "multiloss.overlap.*",
+        "multiloss.pairwise._base",
+        "multiloss.pairwise.*",
+    },
+    "multiloss.metrics": {"multiloss.overlap.metrics"},
+    "multiloss.pairwise": set(),
     # From the hardware to the loop, and beside it.
     "multiloss.pairwise._engine": set(),
-    "multiloss.pairwise._engine.products": {"multiloss._frameworks", "multiloss.checks"},
-    "multiloss.pairwise._engine.distances": {"multiloss.checks", "multiloss.pairwise._engine.products"},
-    "multiloss.pairwise._engine.accumulate": {"multiloss.checks"},
-    "multiloss.pairwise._engine.formula": {"multiloss._frameworks", "multiloss.checks"},
-    "multiloss.pairwise._engine.tiles": {"multiloss.checks"},
+    "multiloss.pairwise._engine.products": {"multiloss._frameworks", "multiloss._arguments"},
+    "multiloss.pairwise._engine.distances": {"multiloss._arguments", "multiloss.pairwise._engine.products"},
+    "multiloss.pairwise._engine.accumulate": {"multiloss._arguments"},
+    "multiloss.pairwise._engine.formula": {"multiloss._frameworks", "multiloss._arguments"},
+    "multiloss.pairwise._engine.tiles": {"multiloss._arguments"},
     "multiloss.pairwise._engine.direct": {
         "multiloss._frameworks",
-        "multiloss.checks",
+        "multiloss._arguments",
         "multiloss.pairwise._engine.accumulate",
         "multiloss.pairwise._engine.formula",
         "multiloss.pairwise._engine.tiles",
     },
     "multiloss.pairwise._engine.loop": {
         "multiloss._frameworks",
-        "multiloss.checks",
+        "multiloss._arguments",
         "multiloss.distribution",
         "multiloss.pairwise._engine.accumulate",
         "multiloss.pairwise._engine.distances",
@@ -61,7 +69,7 @@ IMPORTS = {
     "multiloss.pairwise._base": {
         "multiloss._base",
         "multiloss._frameworks",
-        "multiloss.checks",
+        "multiloss._arguments",
         "multiloss.distribution",
         "multiloss.pairwise._engine.accumulate",
         "multiloss.pairwise._engine.direct",
@@ -69,24 +77,45 @@ IMPORTS = {
         "multiloss.pairwise._engine.loop",
         "multiloss.pairwise._engine.tiles",
     },
-    "multiloss.pairwise.*": {"multiloss.checks", "multiloss.pairwise._base"},
-    "multiloss.overlap": {
-        "multiloss.overlap.*",
-        "multiloss.overlap.combined_losses",
-        "multiloss.overlap.options",
+    "multiloss.pairwise.*": {"multiloss._arguments", "multiloss.pairwise._base"},
+    "multiloss.overlap": set(),
+    # From inputs to sums to ratios.
+    "multiloss.overlap._engine": set(),
+    "multiloss.overlap._engine.options": {"multiloss._arguments"},
+    "multiloss.overlap._engine.inputs": {
+        "multiloss._arguments",
+        "multiloss._frameworks",
+        "multiloss.overlap._engine.options",
     },
-    "multiloss.overlap.options": {"multiloss.checks"},
-    "multiloss.overlap.engine": {"multiloss.checks", "multiloss.overlap.options"},
-    "multiloss.overlap.base": {"multiloss.checks", "multiloss._base", "multiloss.overlap.options"},
-    "multiloss.overlap.*": {
+    "multiloss.overlap._engine.sums": {
+        "multiloss._arguments",
+        "multiloss.distribution",
+        "multiloss.overlap._engine.inputs",
+        "multiloss.overlap._engine.options",
+    },
+    **{
+        f"multiloss.overlap._engine.{name}": {
+            "multiloss._arguments",
+            "multiloss.overlap._engine.inputs",
+            "multiloss.overlap._engine.options",
+            "multiloss.overlap._engine.ratios",
+            "multiloss.overlap._engine.sums",
+        }
+        for name in ("ratios", "pixelwise")
+    },
+    "multiloss.overlap._base": {
+        "multiloss._arguments",
         "multiloss._base",
-        "multiloss.checks",
-        "multiloss.overlap.base",
-        "multiloss.overlap.engine",
-        "multiloss.overlap.options",
-        "multiloss.overlap.pixels",
+        "multiloss._frameworks",
+        *OVERLAP_ENGINE,
     },
-    "multiloss.overlap.pixels": {"multiloss.checks", "multiloss.overlap.engine", "multiloss.overlap.options"},
+    "multiloss.overlap.metrics": {"multiloss._arguments", "multiloss._base", *OVERLAP_ENGINE},
+    "multiloss.overlap.*": {
+        "multiloss._arguments",
+        "multiloss._base",
+        "multiloss.overlap._base",
+        *OVERLAP_ENGINE,
+    },
     # The checker runs Keras in processes of their own: only the worker imports it, and the frameworks.
     "multiloss.__main__": {"multiloss.check.cli"},
     "multiloss.check": {
@@ -131,14 +160,6 @@ IMPORTS = {
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
-    },
-    # What is made of other losses.
-    "multiloss.overlap.combined_losses": {
-        "multiloss._base",
-        "multiloss.checks",
-        "multiloss.overlap.base",
-        "multiloss.overlap.dice_losses",
-        "multiloss.overlap.pixel_losses",
     },
 }
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from keras import backend, ops
 
-from multiloss.checks import Tensor
+from multiloss._arguments import Tensor
 
 REDUCTIONS = ("sum", "logsumexp", "max", "min", "count")
 Parts = tuple[Tensor, ...]

@@ -13,7 +13,7 @@ from typing import Any
 from keras import backend, ops
 
 from multiloss import _frameworks
-from multiloss.checks import Tensor
+from multiloss._arguments import Tensor
 from multiloss.pairwise._engine import accumulate
 from multiloss.pairwise._engine.formula import Formula, Side, same_label
 from multiloss.pairwise._engine.tiles import Tile
@@ -95,7 +95,9 @@ def _root(square: Tensor) -> Tensor:
     the framework is not to multiply that by 0.
     """
     least = _nothing(square)
-    return ops.sqrt(ops.where(square <= least, least, square)) - least**0.5  # NaN stays
+    # As a tensor: Keras's `where` on torch makes float32 of a number, in which that of float64 would be 0.
+    constant = ops.convert_to_tensor(least, dtype=square.dtype)
+    return ops.sqrt(ops.where(square <= least, constant, square)) - least**0.5  # NaN stays
 
 
 def _nothing(x: Tensor) -> float:

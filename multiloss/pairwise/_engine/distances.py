@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from keras import backend, ops
 
-from multiloss.checks import Tensor
+from multiloss._arguments import Tensor
 from multiloss.pairwise._engine import products
 
 

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from keras import ops
 
-from multiloss import _frameworks, checks
-from multiloss.checks import Tensor
+from multiloss import _arguments, _frameworks
+from multiloss._arguments import Tensor
 
 Values = tuple[Tensor, ...]
 
@@ -68,8 +68,8 @@ class Formula:
             if len(part) not in (1, 2):
                 self._refuse(distance, f"Received one of {len(part)}")
             for tensor in part:
-                if not checks.has_shape(tensor, distance):
-                    self._refuse(distance, f"Received {checks.described(tensor)}")
+                if not _arguments.has_shape(tensor, distance):
+                    self._refuse(distance, f"Received {_arguments.described(tensor)}")
         floats = (
             value if name == "count" or value.dtype == distance.dtype else ops.cast(value, distance.dtype)
             for name, (value, *_) in zip(self.reductions, parts, strict=True)

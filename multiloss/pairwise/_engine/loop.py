@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, NoReturn
 from keras import ops
 
 from multiloss import _frameworks
-from multiloss.checks import Tensor
+from multiloss._arguments import Tensor
 from multiloss.distribution import Share
 from multiloss.pairwise._engine import accumulate, distances, products, tiles
 from multiloss.pairwise._engine.accumulate import Parts

@@ -9,7 +9,7 @@ rounded, they are split into three parts of 8 bits each and multiplied part by p
 from keras import ops
 
 from multiloss import _frameworks
-from multiloss.checks import Tensor
+from multiloss._arguments import Tensor
 
 
 def are_exact(t: Tensor, others: Tensor) -> Tensor:

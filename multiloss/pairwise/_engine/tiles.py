@@ -5,8 +5,8 @@ from typing import Any, Literal
 
 from keras import ops
 
-from multiloss import checks
-from multiloss.checks import Tensor
+from multiloss import _arguments
+from multiloss._arguments import Tensor
 
 # The most columns of a block: each takes some 28 bytes a feature, and a tile a number for each of its rows.
 BLOCK = 2**15
@@ -18,7 +18,7 @@ def tile_size(value: Tile) -> Tile:
     if value is None or (isinstance(value, str) and value == "all"):
         return value
     expected = 'None, "all" or a positive integer'
-    return min(int(checks.number("tile", value, expected, lambda tile: tile >= 1 and tile % 1 == 0)), 2**30)
+    return min(int(_arguments.number("tile", value, expected, lambda tile: tile >= 1 and tile % 1 == 0)), 2**30)
 
 
 def in_halves(batch: Any, tile: int | None) -> tuple[Any, Any]:

@@ -37,9 +37,9 @@ def non_negative(name: str, value: Any, expected: str = "a finite number >= 0") 
     return number(name, value, expected, lambda v: 0 <= v < 2.0**128)
 
 
-def non_negative_or_none(name: str, value: Any) -> float:
+def non_negative_or_none(name: str, value: Any) -> float | None:
     """Return the same, of an argument that may also be None."""
-    return non_negative(name, value, "None or a finite number >= 0")
+    return None if value is None else non_negative(name, value, "None or a finite number >= 0")
 
 
 def positive(name: str, value: Any) -> float:
@@ -47,7 +47,7 @@ def positive(name: str, value: Any) -> float:
     return number(name, value, "a finite number >= 1.2e-38", lambda v: 2.0**-126 <= v < 2.0**128)
 
 
-def parameter(name: str, value: Any, check: Callable[[str, Any], float]) -> Any:
+def parameter(name: str, value: Any, check: Callable[[str, Any], float | None]) -> Any:
     """Return a parameter of a loss: a Python number that is checked, or a scalar of floats that stays what it is.
 
     Such a scalar, a tensor or a `keras.Variable`, is checked by its value if it has one: not while it is traced.
@@ -91,9 +91,9 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
-def one_of(name: str, value: Any, allowed: Sequence[str]) -> Any:
-    """Return one of the strings allowed."""
-    if not isinstance(value, str) or value not in allowed:
+def one_of(name: str, value: Any, allowed: Sequence[str | None]) -> Any:
+    """Return one of the words allowed, of which None may be one."""
+    if not isinstance(value, (str, type(None))) or value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {value!r}")
     return value
 

@@ -1,8 +1,4 @@
-"""The losses as plain NumPy loops, in float64, written from their definitions: what every other form is held to.
-
-Each function takes the arguments of the loss of its name, as arrays, lists or pandas objects, and loops over pairs or
-pixels. Slow, and meant to be read. Neither Keras nor the rest of multiloss is used here.
-"""
+"""The losses of overlapping masks as plain NumPy loops over samples and classes, in float64, from their definitions."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,7 +7,6 @@ import numpy as np
 
 __all__ = [
     "cldice",
-    "contrastive",
     "cross_entropy",
     "dice",
     "dice_coef",
@@ -25,207 +20,31 @@ __all__ = [
     "log_cosh_dice",
     "lovasz",
     "mcc",
-    "pairwise_user_loss",
-    "supcon",
     "tversky",
     "unified_focal",
 ]
 
-
-def pairwise_user_loss(
-    labels: Any, embeddings: Any, /, *, margin: float | None = None, pairs: str = "sum", **options: Any
-) -> np.ndarray:
-    """Add the distance of every pair of the same user, subtract that of every other, half to each row.
-
-    Args:
-        labels: users `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
-        embeddings: numbers `[B, D]`.
-        margin: None, or the most that the distance of different users counts for, >= 0.
-        pairs: "sum", or "mean" over the pairs of a row, each in full.
-        **options: `ref_labels` and `ref_embeddings`, the same of what the rows are paired with, instead of each other,
-            where a pair is in one row, in full; `pair_weights` `[B, B']`, how much a pair counts in its row;
-            `ignore_label`, the label of rows that are in no pair.
-
-    Returns:
-        float64 `[B]`, whose sum is the sum over the pairs. B = 0 and B = 1 give zeros.
-
-    Raises:
-        ValueError: for wrong ranks, different batch sizes, float ids that are not whole numbers, a negative margin.
-
-    Example:
-        >>> from multiloss import oracles
-        >>> oracles.pairwise_user_loss(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], margin=1)
-        array([ 2.,  2., -1.])
-    """
-    p = _pairs(labels, embeddings, **options)
-    if margin is not None and not margin >= 0:
-        raise ValueError(f"`margin` must be None or >= 0. Received: {margin!r}")
-
-    cap = np.inf if margin is None else margin
-    rows = np.zeros(len(p.x))
-    for i, others in enumerate(p.others):
-        for j in others:
-            distance = np.sqrt(np.sum((p.x[i] - p.y[j]) ** 2))
-            rows[i] += p.weight[i, j] * (distance if p.same(i, j) else -min(distance, cap))
-        if pairs == "mean":
-            rows[i] /= sum(p.weight[i, j] for j in others) or 1
-        elif "ref_embeddings" not in options:
-            rows[i] /= 2
-    return rows
-
-
-def contrastive(
-    labels: Any, embeddings: Any, /, *, pos_margin: float = 0.0, neg_margin: float = 1.0, **options: Any
-) -> np.ndarray:
-    """Half the square by which each pair misses its margin, in the mean over the pairs of a row.
-
-    Args:
-        labels: labels `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
-        embeddings: numbers `[B, D]`.
-        pos_margin: distance up to which pairs of the same label cost nothing, >= 0.
-        neg_margin: distance from which pairs of different labels cost nothing, >= 0.
-        **options: as in `pairwise_user_loss`.
-
-    Returns:
-        float64 `[B]`, whose mean is the mean over the pairs. B = 0 and B = 1 give zeros.
-
-    Raises:
-        ValueError: for wrong ranks, different batch sizes, float labels that are not whole, a negative margin.
-
-    Example:
-        >>> from multiloss import oracles
-        >>> oracles.contrastive(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], pos_margin=1, neg_margin=4)
-        array([6.25, 4.  , 2.25])
-    """
-    p = _pairs(labels, embeddings, **options)
-    if not pos_margin >= 0 or not neg_margin >= 0:
-        raise ValueError(f"`pos_margin` and `neg_margin` must be >= 0. Received: {pos_margin!r} and {neg_margin!r}")
-
-    rows = np.zeros(len(p.x))
-    for i, others in enumerate(p.others):
-        for j in others:
-            distance = np.sqrt(np.sum((p.x[i] - p.y[j]) ** 2))
-            missed = distance - pos_margin if p.same(i, j) else neg_margin - distance
-            rows[i] += p.weight[i, j] * max(missed, 0.0) ** 2 / 2
-        rows[i] /= sum(p.weight[i, j] for j in others) or 1
-    return rows
-
-
-def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **options: Any) -> np.ndarray:
-    """Cross-entropy of picking the rows of one's own label out of all others, by the cosine of their embeddings.
-
-    Args:
-        labels: labels `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
-        embeddings: numbers `[B, D]`; a row of zeros has a cosine of 1/2 with every row that is not.
-        temperature: what cosines are divided by, > 0.
-        **options: as in `pairwise_user_loss`; a weight is a number of rows that are alike.
-
-    Returns:
-        float64 `[B]`, 0 for a row that is the only one of its label.
-
-    Raises:
-        ValueError: for wrong ranks, different batch sizes, float labels that are not whole, a temperature <= 0.
-
-    Example:
-        >>> from multiloss import oracles
-        >>> oracles.supcon(["ann", "ann", "bob"], [[1, 0], [2, 0], [0, 3]], temperature=1).round(3)
-        array([0.313, 0.313, 0.   ])
-    """
-    p = _pairs(labels, embeddings, **options)
-    if not temperature > 0:
-        raise ValueError(f"`temperature` must be > 0. Received: {temperature!r}")
-
-    def cosine(a: np.ndarray, b: np.ndarray) -> float:
-        lengths = np.sqrt(np.sum(a**2)), np.sqrt(np.sum(b**2))
-        if 0 in lengths:
-            return 1.0 if lengths[0] == lengths[1] else 0.5
-        return float(np.sum((a / lengths[0]) * (b / lengths[1])))
-
-    rows = np.zeros(len(p.x))
-    for i, others in enumerate(p.others):
-        positives = [j for j in others if p.same(i, j)]
-        logits = {j: cosine(p.x[i], p.y[j]) / temperature for j in others}
-        top = max(logits.values(), default=0.0)
-        total = top + np.log(sum(p.weight[i, j] * np.exp(logits[j] - top) for j in others)) if others else 0.0
-        for j in positives:
-            rows[i] -= p.weight[i, j] * (logits[j] - total) / sum(p.weight[i, k] for k in positives)
-    return rows
-
-
-class _Pairs(NamedTuple):
-    """Rows, what they are paired with, and how."""
-
-    labels: np.ndarray
-    x: np.ndarray
-    ref_labels: np.ndarray
-    y: np.ndarray
-    weight: np.ndarray
-    others: list[list[int]]  # of each row, with what it is paired
-
-    def same(self, i: int, j: int) -> bool:
-        return bool(np.all(self.labels[i] == self.ref_labels[j]))
-
-
-def _pairs(
-    labels: Any,
-    embeddings: Any,
-    *,
-    ref_labels: Any = None,
-    ref_embeddings: Any = None,
-    pair_weights: Any = None,
-    ignore_label: Any = None,
-) -> _Pairs:
-    own, x = _labelled("labels", labels, "embeddings", embeddings)
-    other, y = (own, x)
-    if ref_embeddings is not None:
-        other, y = _labelled("ref_labels", ref_labels, "ref_embeddings", ref_embeddings)
-    weight = np.ones((len(x), len(y))) if pair_weights is None else np.asarray(pair_weights, dtype=np.float64)
-    if weight.shape != (len(x), len(y)):
-        raise ValueError(f"`pair_weights` must have shape {(len(x), len(y))}. Received shape: {weight.shape}")
-
-    def kept(label: Any) -> bool:
-        return ignore_label is None or not np.all(label == np.asarray(ignore_label, dtype=object))
-
-    others = [
-        [j for j in range(len(y)) if kept(own[i]) and kept(other[j]) and weight[i, j] and (y is not x or j != i)]
-        for i in range(len(x))
-    ]
-    return _Pairs(own, x, other, y, weight, others)
-
-
-def _labelled(name: str, labels: Any, rows_name: str, rows: Any) -> tuple[np.ndarray, np.ndarray]:
-    # As objects: NumPy and pandas would make floats of a mixture of int64 and uint64, and merge them.
-    ids = np.asarray(labels.astype(object) if hasattr(labels, "astype") else labels, dtype=object)
-    x = np.asarray(rows, dtype=np.float64)
-    if ids.ndim not in (1, 2):
-        raise ValueError(f"`{name}` must have shape [B] or [B, K]. Received shape: {ids.shape}")
-    if x.ndim != 2:
-        raise ValueError(f"`{rows_name}` must have shape [B, D]. Received shape: {x.shape}")
-    if len(ids) != len(x):
-        raise ValueError(
-            f"`{name}` and `{rows_name}` must have the same batch size. Received shapes: {ids.shape} and {x.shape}"
-        )
-    if any(i is None or (isinstance(i, (float, np.floating)) and not float(i).is_integer()) for i in ids.ravel()):
-        raise ValueError(f"`{name}` must not be missing, and whole where it is a float. Received others")
-    return ids, x
-
-
-# --- overlap ---------------------------------------------------------------------------------------------------------
-
 _OPTIONS = {
-    "mode": "binary",
+    "mode": None,
     "from_logits": False,
-    "over": "sample",
+    "batch": False,
+    "average": "macro",
     "classes": None,
     "include_background": True,
     "class_weight": None,
     "ignore_index": None,
     "smooth": 1e-5,
     "squared": False,
+    "soft_label": False,
     "empty": "penalize",
     "label_smoothing": 0.0,
     "thresh": None,
     "data_format": "channels_last",
+}
+_WORDS = {
+    "mode": ("binary", "multiclass", "multilabel"),
+    "average": ("macro", "micro", None),
+    "empty": ("penalize", "formula", "perfect", "worst", "skip"),
 }
 
 
@@ -239,14 +58,49 @@ class _Pixels(NamedTuple):
     z: np.ndarray
 
 
-def _ratios(y_true: Any, y_pred: Any, mask: Any, o: dict[str, Any]) -> list[list[tuple[float, _Pixels]]]:
-    """For each value of the loss, the weight and the pixels of each class (or of all together)."""
-    unknown = set(o) - set(_OPTIONS)
+def _options(y_true: Any, y_pred: Any, given: dict[str, Any], *without: str) -> dict[str, Any]:
+    """All options, `mode` as it is or is inferred, and `classes` as those that count."""
+    unknown = set(given) - set(_OPTIONS) | set(given) & set(without)
     if unknown:
         raise TypeError(f"unknown options: {sorted(unknown)}")
-    o = {**_OPTIONS, **o}
+    o = {**_OPTIONS, **given}
+    if o["mode"] is None:
+        o["mode"] = _inferred(np.asarray(y_true), np.asarray(y_pred), o["data_format"])
+    for name, words in _WORDS.items():
+        if o[name] not in words:
+            raise ValueError(f"`{name}` must be one of {words}. Received: {o[name]!r}")
+    of_classes = o["classes"] is not None, not o["include_background"], o["class_weight"] is not None
+    if o["mode"] == "binary" and any(of_classes):
+        raise ValueError("`classes`, `include_background` and `class_weight` need a class axis. `mode` is: binary")
+    if o["squared"] and o["soft_label"]:
+        raise ValueError("`squared` and `soft_label` exclude each other")
+    if o["classes"] is None:
+        o["classes"] = range(0 if o["include_background"] else 1, _size(y_pred, o))
+    return o
+
+
+def _inferred(t: np.ndarray, x: np.ndarray, data_format: str) -> str:
+    """Multiclass for class indices where predictions have two classes or more, else binary."""
+    if x.ndim < 2 or t.dtype.kind not in "biu":
+        return "binary"
+    axis = 1 if data_format == "channels_first" else x.ndim - 1
+    before, after = x.shape[:axis], x.shape[axis + 1 :]
+    indices = t.shape in ((*before, *after), (*before, 1, *after))
+    return "multiclass" if indices and x.shape[axis] > 1 else "binary"
+
+
+def _size(y_pred: Any, o: dict[str, Any]) -> int:
+    """How many classes there are, whether they count or not."""
+    if o["mode"] == "binary":
+        return 1
+    return int(np.shape(y_pred)[1 if o["data_format"] == "channels_first" else -1])
+
+
+def _ratios(y_true: Any, y_pred: Any, mask: Any, o: dict[str, Any]) -> list[list[tuple[float, _Pixels]]]:
+    """For each value of the loss, the weight and the pixels of each class (or of all together)."""
     t, x = np.asarray(y_true), np.asarray(y_pred)
     m = None if mask is None else np.asarray(mask, dtype=np.float64)
+    multiclass = o["mode"] == "multiclass"
     if o["mode"] != "binary" and o["data_format"] == "channels_first":
         t, x = (np.moveaxis(a, 1, -1) if a.ndim == x.ndim else a for a in (t, x))
         m = np.moveaxis(m, 1, -1) if m is not None and m.ndim == x.ndim else m
@@ -254,45 +108,46 @@ def _ratios(y_true: Any, y_pred: Any, mask: Any, o: dict[str, Any]) -> list[list
     if m is not None:
         w = w * m.reshape(m.shape + (1,) * (x.ndim - m.ndim))
 
-    if o["mode"] == "multiclass" and (t.ndim < x.ndim or t.shape[-1] == 1 < x.shape[-1]):
+    if multiclass and (t.ndim < x.ndim or t.shape[-1] == 1 < x.shape[-1]):
         t = t if t.ndim < x.ndim else t[..., 0]
         w = w * (t != o["ignore_index"])[..., None]
         t = np.stack([t == c for c in range(x.shape[-1])], axis=-1)
     elif o["ignore_index"] is not None:
-        ignored = t[..., [o["ignore_index"]]] == 1 if o["mode"] == "multiclass" else t == o["ignore_index"]
-        w, t = w * ~ignored, np.where(ignored & (o["mode"] != "multiclass"), 0, t)
+        w = w * ~(t[..., [o["ignore_index"]]] == 1 if multiclass else t == o["ignore_index"])
     if t.shape != x.shape:
         raise ValueError(f"`y_true` and `y_pred` must have the same shape. Received shapes: {t.shape} and {x.shape}")
     if o["mode"] == "binary":
         t, x, w = t[..., None], x[..., None], w[..., None]
 
+    gone = w == 0
+    # In a softmax, the logits of a class that does not count are part of those that do.
+    softmax = o["from_logits"] and multiclass
+    t, x = np.where(gone, 0, t), np.where(np.all(gone, axis=-1, keepdims=True) if softmax else gone, 0, x)
     p = x if x.dtype in (np.float32, np.float64) else x.astype(np.float32)
     z = x.astype(np.float64)
-    if o["from_logits"] and o["mode"] == "multiclass":
+    if softmax:
         p = np.exp(z - z.max(axis=-1, keepdims=True))
         p = p / p.sum(axis=-1, keepdims=True)
+        p, z = np.where(gone, 0, p), np.where(gone, 0, z)
     elif o["from_logits"]:
         p = 1 / (1 + np.exp(-z))
     p = (p if o["thresh"] is None else p > o["thresh"]).astype(np.float64)
     raw = t.astype(np.float64)
     s = o["label_smoothing"]
-    t = raw * (1 - s) + s / (x.shape[-1] if o["mode"] == "multiclass" else 2)
+    t = raw * (1 - s) + s / (x.shape[-1] if multiclass else 2)
 
-    classes = range(0 if o["include_background"] else 1, x.shape[-1]) if o["classes"] is None else o["classes"]
-    rows = [range(len(x))] if o["over"] in ("batch", "all") else [[b] for b in range(len(x))]
-    groups = [list(classes)] if o["over"] in ("class", "all") else [[c] for c in classes]
+    weights = np.ones(x.shape[-1]) if o["class_weight"] is None else np.asarray(o["class_weight"], dtype=np.float64)
+    micro = o["average"] == "micro"
+    w = w * weights if micro else w
     result: list[list[tuple[float, _Pixels]]] = []
-    for row in rows:
+    for row in [range(len(x))] if o["batch"] else [[b] for b in range(len(x))]:
         result.append([])
-        for group in groups:
-            weights = {c: 1.0 if o["class_weight"] is None else o["class_weight"][c] for c in group}
+        for group in [list(o["classes"])] if micro else [[c] for c in o["classes"]]:
             vectors = [
                 np.concatenate([a[b, ..., c].ravel() for b in row for c in group] or [np.zeros(0)])
-                for a in (t, p, w * np.array([weights.get(c, 0.0) for c in range(x.shape[-1])]), raw, z)
+                for a in (t, p, w, raw, z)
             ]
-            if len(group) == 1 and o["over"] in ("sample", "batch"):
-                vectors[2] = np.concatenate([w[b, ..., group[0]].ravel() for b in row] or [np.zeros(0)])
-            result[-1].append((weights[group[0]] if o["over"] in ("sample", "batch") else 1.0, _Pixels(*vectors)))
+            result[-1].append((1.0 if micro else float(weights[group[0]]), _Pixels(*vectors)))
     return result
 
 
@@ -304,16 +159,15 @@ def _averaged(
     loss: Callable[[_Pixels], float],
     then: Callable[[float], float] = float,
 ) -> Any:
-    """Mean over classes of `then` of the losses of ratios, those without truth as `empty` says: `[B]`, or a float."""
-    values = []
+    """Mean over classes, if any, of `then` of the losses of ratios, those without truth as `empty` says."""
+    values: list[Any] = []
     for row in _ratios(y_true, y_pred, mask, o):
-        above = below = 0.0
-        for weight, x in row:
-            weight = 0.0 if _absent(x) and o.get("empty") == "skip" else weight
-            above += weight * then(_unless_empty(loss, x, o))
-            below += weight
-        values.append(above / below if below else 0.0)
-    return values[0] if o.get("over") in ("batch", "all") else np.array(values)
+        losses = [then(_unless_empty(loss, x, o)) for _, x in row]
+        weights = [0.0 if _absent(x) and o["empty"] == "skip" else weight for weight, x in row]
+        above, below = sum(a * b for a, b in zip(weights, losses, strict=True)), sum(weights)
+        values.append(losses if o["average"] is None else above / below if below else 0.0)
+    result = np.array(values, dtype=np.float64).reshape((-1, len(o["classes"])) if o["average"] is None else -1)
+    return result if not o["batch"] else result[0] if o["average"] is None else values[0]
 
 
 def _absent(x: _Pixels) -> bool:
@@ -321,27 +175,31 @@ def _absent(x: _Pixels) -> bool:
 
 
 def _unless_empty(loss: Callable[[_Pixels], float], x: _Pixels, o: dict[str, Any]) -> float:
-    policy = o.get("empty", "penalize")
     if x.w.size and not np.sum(x.w):
         return 0.0
-    if not _absent(x) or policy == "formula":
+    if not _absent(x) or o["empty"] == "formula":
         return loss(x)
-    predicted = np.sum(x.w * (x.p**2 if o.get("squared") else x.p))
+    predicted = np.sum(x.w * (x.p**2 if o["squared"] else x.p))
     mean = float(predicted / np.sum(x.w)) if np.sum(x.w) else 0.0
-    return {"penalize": mean, "one": 0.0, "zero": 1.0, "skip": 0.0}[policy]
+    return {"penalize": mean, "perfect": 0.0, "worst": 1.0, "skip": 0.0}[o["empty"]]
 
 
 def _halves(o: dict[str, Any]) -> tuple[float, float]:
-    smooth = o.get("smooth", 1e-5)
+    smooth = o["smooth"]
     above, below = smooth if isinstance(smooth, tuple) else (smooth, smooth)
     return above / 2, below / 2
 
 
+def _overlap(x: _Pixels, o: dict[str, Any]) -> Any:
+    """What truth and prediction share: of products, or for soft labels the lesser of the two (Wang et al. 2023)."""
+    return np.sum(x.w * (x.p + x.t - np.abs(x.p - x.t))) / 2 if o["soft_label"] else np.sum(x.w * x.t * x.p)
+
+
 def _tversky(x: _Pixels, alpha: float, beta: float, o: dict[str, Any]) -> float:
-    if o.get("squared") and alpha != beta:
+    if o["squared"] and alpha != beta:
         raise ValueError(f"`squared=True` needs `alpha` equal to `beta`. Received: alpha={alpha}, beta={beta}")
-    power = 2 if o.get("squared") else 1
-    tp = np.sum(x.w * x.t * x.p)
+    power = 2 if o["squared"] else 1
+    tp = _overlap(x, o)
     fp, fn = np.sum(x.w * x.p**power) - tp, np.sum(x.w * x.t**power) - tp
     above, below = _halves(o)
     whole = tp + alpha * fp + beta * fn + below
@@ -358,18 +216,20 @@ def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
         **options: as in `multiloss.OverlapOptions`; `data_format` is "channels_last" by default.
 
     Returns:
-        float64 `[B]`, or a float for `over="batch"` and `over="all"`.
+        float64 `[B]`, or a float for `batch=True`; for `average=None` `[B, C]`, or `[C]`, of the classes that count.
 
     Raises:
         TypeError: for an unknown option.
-        ValueError: for different shapes.
+        ValueError: for different shapes, words that no option has, options of classes in binary mode, and
+            `soft_label` together with `squared`.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.dice([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], smooth=0)
         array([0.25])
     """
-    return _averaged(y_true, y_pred, mask, options, lambda x: _tversky(x, 0.5, 0.5, options))
+    o = _options(y_true, y_pred, options)
+    return _averaged(y_true, y_pred, mask, o, lambda x: _tversky(x, 0.5, 0.5, o))
 
 
 def jaccard(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
@@ -386,7 +246,8 @@ def jaccard(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> An
         >>> oracles.jaccard([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], smooth=0)
         array([0.4])
     """
-    return _averaged(y_true, y_pred, mask, options, lambda x: _tversky(x, 1.0, 1.0, options))
+    o = _options(y_true, y_pred, options)
+    return _averaged(y_true, y_pred, mask, o, lambda x: _tversky(x, 1.0, 1.0, o))
 
 
 def tversky(
@@ -407,7 +268,8 @@ def tversky(
         >>> oracles.tversky([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], alpha=0, beta=1, smooth=0)
         array([0.25])
     """
-    return _averaged(y_true, y_pred, mask, options, lambda x: _tversky(x, alpha, beta, options))
+    o = _options(y_true, y_pred, options)
+    return _averaged(y_true, y_pred, mask, o, lambda x: _tversky(x, alpha, beta, o))
 
 
 def focal_tversky(
@@ -436,11 +298,12 @@ def focal_tversky(
         >>> oracles.focal_tversky([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], alpha=0, beta=1, gamma=2, smooth=0)
         array([0.0625])
     """
+    o = _options(y_true, y_pred, options)
 
     def loss(x: _Pixels) -> float:
-        return _tversky(x, alpha, beta, options)
+        return _tversky(x, alpha, beta, o)
 
-    return _averaged(y_true, y_pred, mask, options, loss, then=lambda value: max(value, 0.0) ** gamma)
+    return _averaged(y_true, y_pred, mask, o, loss, then=lambda value: max(value, 0.0) ** gamma)
 
 
 def log_cosh_dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
@@ -457,11 +320,12 @@ def log_cosh_dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any)
         >>> oracles.log_cosh_dice([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], smooth=0).round(4)
         array([0.0309])
     """
+    o = _options(y_true, y_pred, options)
 
     def loss(x: _Pixels) -> float:
-        return _tversky(x, 0.5, 0.5, options)
+        return _tversky(x, 0.5, 0.5, o)
 
-    return _averaged(y_true, y_pred, mask, options, loss, then=lambda value: float(np.log(np.cosh(value))))
+    return _averaged(y_true, y_pred, mask, o, loss, then=lambda value: float(np.log(np.cosh(value))))
 
 
 def generalized_dice(y_true: Any, y_pred: Any, *, weighting: str = "square", mask: Any = None, **options: Any) -> Any:
@@ -472,33 +336,33 @@ def generalized_dice(y_true: Any, y_pred: Any, *, weighting: str = "square", mas
         y_pred: as in `dice`.
         weighting: "square", "simple" or "uniform"; absent classes have the largest weight of the others.
         mask: as in `dice`.
-        **options: as in `dice`; `over` is "sample" or "batch".
+        **options: as in `dice`, without `average`.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.generalized_dice([[0, 0, 1]], [[[1, 0], [0, 1], [0, 1]]], mode="multiclass", smooth=0)
         array([0.33333333])
     """
-    exponent, squared = {"square": 2, "simple": 1, "uniform": 0}[weighting], options.get("squared")
-    above, below = (2 * half for half in _halves(options))
+    o = _options(y_true, y_pred, options, "average")
+    exponent, power = {"square": 2, "simple": 1, "uniform": 0}[weighting], 2 if o["squared"] else 1
+    above, below = (2 * half for half in _halves(o))
     values = []
-    for row in _ratios(y_true, y_pred, mask, options):
-        present = [(weight, x) for weight, x in row if not _absent(x)]
-        if not present:  # one empty ratio, of all classes
-            x = _Pixels(*(np.concatenate(vectors) for vectors in zip(*(x for _, x in row), strict=True)))
-            x = x._replace(w=np.concatenate([weight * x.w for weight, x in row]))
-            values.append(_unless_empty(lambda x: _tversky(x, 0.5, 0.5, options), x, options))
+    together = _ratios(y_true, y_pred, mask, {**o, "average": "micro"})
+    for row, [(_, whole)] in zip(_ratios(y_true, y_pred, mask, o), together, strict=True):
+        sizes = [np.sum(x.w * x.t**power) for _, x in row if not _absent(x)]
+        if not sizes:  # one empty ratio, of all classes
+            values.append(_unless_empty(lambda x: _tversky(x, 0.5, 0.5, o), whole, o))
             continue
-        sizes = [np.sum(x.w * (x.t**2 if squared else x.t)) for _, x in present]
         numerator = denominator = 0.0
-        for weight, x in present if options.get("empty") == "skip" else row:
-            truth, prediction = x.t**2 if squared else x.t, x.p**2 if squared else x.p
-            size = min(sizes) if _absent(x) else np.sum(x.w * truth)
+        for weight, x in row:
+            if _absent(x) and o["empty"] == "skip":
+                continue
+            size = min(sizes) if _absent(x) else np.sum(x.w * x.t**power)
             weight = weight * (min(sizes) / size) ** exponent
-            numerator += weight * 2 * np.sum(x.w * x.t * x.p)
-            denominator += weight * np.sum(x.w * (truth + prediction))
+            numerator += weight * 2 * _overlap(x, o)
+            denominator += weight * np.sum(x.w * (x.t**power + x.p**power))
         values.append(1 - (numerator + above) / (denominator + below) if denominator + below else 0.0)
-    return values[0] if options.get("over") == "batch" else np.array(values)
+    return values[0] if o["batch"] else np.array(values)
 
 
 def mcc(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
@@ -508,80 +372,128 @@ def mcc(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
         y_true: as in `dice`.
         y_pred: as in `dice`.
         mask: as in `dice`.
-        **options: as in `dice`.
+        **options: as in `dice`, without `soft_label`.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.mcc([[1, 1, 0, 0]], [[1, 1, 1, 1]], smooth=0)
         array([1.])
     """
+    o = _options(y_true, y_pred, options, "soft_label")
 
     def loss(x: _Pixels) -> float:
-        half = _halves(options)[0]
+        half = _halves(o)[0]
         tp, fp = np.sum(x.w * x.t * x.p) + half, np.sum(x.w * (1 - x.t) * x.p) + half
         fn, tn = np.sum(x.w * x.t * (1 - x.p)) + half, np.sum(x.w * (1 - x.t) * (1 - x.p)) + half
         root = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
         return float(1 - (tp * tn - fp * fn) / root) if root else 1.0
 
-    return _averaged(y_true, y_pred, mask, options, loss)
+    return _averaged(y_true, y_pred, mask, o, loss)
 
 
-def cross_entropy(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
+def cross_entropy(
+    y_true: Any,
+    y_pred: Any,
+    *,
+    pos_weight: Any = None,
+    weighted_mean: bool = False,
+    mask: Any = None,
+    **options: Any,
+) -> Any:
     """Minus the logarithm of the probability of the truth, in the mean over pixels, of each sample.
 
     Args:
         y_true: as in `dice`.
         y_pred: as in `dice`.
+        pos_weight: None, or how much the logarithm of p counts beside that of 1 - p, >= 0; in multilabel mode a number
+            or C of them. Not for multiclass.
+        weighted_mean: whether, in multiclass mode, `class_weight` weights pixels by their truth in a weighted mean.
         mask: as in `dice`.
-        **options: as in `dice`.
+        **options: as in `dice`, without `average` and `soft_label`.
+
+    Raises:
+        ValueError: as in `dice`, and for a `pos_weight` or a `weighted_mean` that the mode does not have.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.cross_entropy([[1, 0]], [[0.5, 0.25]]).round(4)
         array([0.4904])
     """
-    return focal(y_true, y_pred, gamma=0.0, mask=mask, **options)
+    o = _options(y_true, y_pred, options, "average", "soft_label")
+    if pos_weight is not None:
+        fits = np.shape(pos_weight) in ((), (_size(y_pred, o),) if o["mode"] == "multilabel" else ())
+        if o["mode"] == "multiclass" or not fits or not np.all(np.asarray(pos_weight) >= 0):
+            raise ValueError(f"`pos_weight` must be None, or >= 0 and not for multiclass. Received: {pos_weight!r}")
+    if weighted_mean and (o["mode"] != "multiclass" or o["class_weight"] is None):
+        raise ValueError("`weighted_mean` needs multiclass mode and `class_weight`")
+    positive = np.broadcast_to(1.0 if pos_weight is None else pos_weight, _size(y_pred, o))[list(o["classes"])]
+
+    def loss(place: int, x: _Pixels) -> Any:
+        return positive[place] * x.t * _surprise(x.p) + _negative(x, o) * _surprise(1 - x.p)
+
+    return _over_pixels(y_true, y_pred, mask, o, loss, weighted_mean)
 
 
-def focal(y_true: Any, y_pred: Any, *, gamma: float = 2.0, mask: Any = None, **options: Any) -> Any:
+def focal(
+    y_true: Any, y_pred: Any, *, gamma: float = 2.0, alpha: float | None = None, mask: Any = None, **options: Any
+) -> Any:
     """The terms of `cross_entropy`, each times the gamma-th power of what the probability lacks.
 
     Args:
         y_true: as in `dice`.
         y_pred: as in `dice`.
         gamma: the exponent.
+        alpha: None, or the weight in [0, 1] of the term of p, beside 1 - alpha of that of 1 - p. Not for multiclass.
         mask: as in `dice`.
-        **options: as in `dice`.
+        **options: as in `dice`, without `average` and `soft_label`.
+
+    Raises:
+        ValueError: as in `dice`, and for an `alpha` outside [0, 1] or in multiclass mode.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.focal([[1, 0]], [[0.5, 0.25]]).round(4)
         array([0.0956])
     """
-    exclusive = options.get("mode") == "multiclass"
+    o = _options(y_true, y_pred, options, "average", "soft_label")
+    if alpha is not None and not (o["mode"] != "multiclass" and 0 <= alpha <= 1):
+        raise ValueError(f"`alpha` must be None, or in [0, 1] and not for multiclass. Received: {alpha!r}")
+    positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
-    def loss(x: _Pixels) -> Any:
-        losses = x.t * _surprise(x.p, gamma)
-        return losses if exclusive else losses + (1 - x.t) * _surprise(1 - x.p, gamma)
+    def loss(_: int, x: _Pixels) -> Any:
+        return positive * x.t * _surprise(x.p, gamma) + negative * _negative(x, o) * _surprise(1 - x.p, gamma)
 
-    return _over_pixels(y_true, y_pred, mask, options, lambda _, x: loss(x))
+    return _over_pixels(y_true, y_pred, mask, o, loss)
 
 
-def _surprise(p: np.ndarray, gamma: float) -> Any:
+def _surprise(p: np.ndarray, gamma: float = 0.0) -> Any:
     p = np.clip(p, 2.0**-23, 1 - 2.0**-23)
     return -np.log(p) * (1 - p) ** gamma
 
 
-def _over_pixels(y_true: Any, y_pred: Any, mask: Any, o: dict[str, Any], losses: Callable[[int, _Pixels], Any]) -> Any:
+def _negative(x: _Pixels, o: dict[str, Any]) -> Any:
+    """How much a pixel is not of the class, which says nothing of its own where classes exclude each other."""
+    return 0.0 if o["mode"] == "multiclass" else 1 - x.t
+
+
+def _over_pixels(
+    y_true: Any,
+    y_pred: Any,
+    mask: Any,
+    o: dict[str, Any],
+    losses: Callable[[int, _Pixels], Any],
+    weighted_mean: bool = False,
+) -> Any:
     """Mean over pixels of the losses of (place of the class, pixels); over classes a mean, or a sum if exclusive."""
-    whole = o.get("over") in ("batch", "all")
     values = []
-    for row in _ratios(y_true, y_pred, mask, {**o, "over": "batch" if whole else "sample"}):
+    for row in _ratios(y_true, y_pred, mask, o):
         value = 0.0
+        of_truth = sum(weight * np.sum(x.w * x.raw) for weight, x in row)
         for place, (weight, x) in enumerate(row):
-            value += weight * np.sum(x.w * losses(place, x)) / np.sum(x.w) if np.sum(x.w) else 0.0
-        values.append(value if o.get("mode") == "multiclass" else value / sum(weight for weight, _ in row))
-    return values[0] if whole else np.array(values)
+            below = of_truth if weighted_mean else np.sum(x.w)
+            value += weight * np.sum(x.w * losses(place, x)) / below if below else 0.0
+        values.append(value if o["mode"] == "multiclass" else value / sum(weight for weight, _ in row))
+    return values[0] if o["batch"] else np.array(values)
 
 
 def dice_cross_entropy(
@@ -595,14 +507,14 @@ def dice_cross_entropy(
         dice_weight: weight of the former.
         pixel_weight: weight of the latter.
         mask: as in `dice`.
-        **options: as in `dice`.
+        **options: as in `dice`; `average` is "macro" or "micro".
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.dice_cross_entropy([[1, 0]], [[0.5, 0.25]], smooth=0).round(4)
         array([0.919])
     """
-    pixels = cross_entropy(y_true, y_pred, mask=mask, **{**options, "thresh": None})
+    pixels = cross_entropy(y_true, y_pred, mask=mask, **_of_pixels(options))
     return dice_weight * dice(y_true, y_pred, mask=mask, **options) + pixel_weight * pixels
 
 
@@ -625,15 +537,21 @@ def dice_focal(
         dice_weight: weight of the former.
         pixel_weight: weight of the latter.
         mask: as in `dice`.
-        **options: as in `dice`.
+        **options: as in `dice`; `average` is "macro" or "micro".
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.dice_focal([[1, 0]], [[0.5, 0.25]], smooth=0).round(4)
         array([0.5242])
     """
-    pixels = focal(y_true, y_pred, gamma=gamma, mask=mask, **{**options, "thresh": None})
+    pixels = focal(y_true, y_pred, gamma=gamma, mask=mask, **_of_pixels(options))
     return dice_weight * dice(y_true, y_pred, mask=mask, **options) + pixel_weight * pixels
+
+
+def _of_pixels(options: dict[str, Any]) -> dict[str, Any]:
+    if options.get("average", "macro") is None:
+        raise ValueError("`average` must be 'macro' or 'micro'. Received: None")
+    return {name: value for name, value in options.items() if name not in ("average", "soft_label", "thresh")}
 
 
 def unified_focal(
@@ -657,17 +575,18 @@ def unified_focal(
         gamma: the exponent of the focal part, and 1 minus that of the Tversky part.
         symmetric: whether background is treated as foreground is.
         mask: as in `dice`.
-        **options: as in `dice`; `over` is "sample" or "batch".
+        **options: as in `dice`, without `average` and `soft_label`.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.unified_focal([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]]).round(4)
         array([0.272])
     """
-    exclusive = options.get("mode") == "multiclass"
+    o = _options(y_true, y_pred, options, "average", "soft_label")
+    exclusive = o["mode"] == "multiclass"
 
     def missed(x: _Pixels, background: bool) -> float:
-        value = max(_unless_empty(lambda x: _tversky(x, 1 - delta, delta, options), x, options), 0.0)
+        value = max(_unless_empty(lambda x: _tversky(x, 1 - delta, delta, o), x, o), 0.0)
         return value if background and not symmetric else value ** (1 - gamma)
 
     def surprise(t: np.ndarray, p: np.ndarray, background: bool) -> Any:
@@ -675,22 +594,22 @@ def unified_focal(
         return share * t * _surprise(p, gamma if background or symmetric else 0.0)
 
     values = []
-    for row in _ratios(y_true, y_pred, mask, options):
+    for row in _ratios(y_true, y_pred, mask, o):
         above = below = 0.0
         for place, (class_weight, x) in enumerate(row):
             others = x._replace(t=1 - x.t, p=1 - x.p, raw=1 - x.raw)
             value = missed(x, place == 0) if exclusive else (missed(x, False) + missed(others, True)) / 2
-            class_weight = 0.0 if _absent(x) and options.get("empty") == "skip" else class_weight
+            class_weight = 0.0 if _absent(x) and o["empty"] == "skip" else class_weight
             above, below = above + class_weight * value, below + class_weight
         values.append(above / below if below else 0.0)
-    regions = values[0] if options.get("over") == "batch" else np.array(values)
+    regions = values[0] if o["batch"] else np.array(values)
 
     def pixels(place: int, x: _Pixels) -> Any:
         if exclusive:
             return surprise(x.t, x.p, place == 0)
         return surprise(x.t, x.p, False) + surprise(1 - x.t, 1 - x.p, True)
 
-    return weight * regions + (1 - weight) * _over_pixels(y_true, y_pred, mask, options, pixels)
+    return weight * regions + (1 - weight) * _over_pixels(y_true, y_pred, mask, o, pixels)
 
 
 def lovasz(y_true: Any, y_pred: Any, *, hinge: bool = False, mask: Any = None, **options: Any) -> Any:
@@ -701,13 +620,14 @@ def lovasz(y_true: Any, y_pred: Any, *, hinge: bool = False, mask: Any = None, *
         y_pred: as in `dice`.
         hinge: whether errors are `max(0, 1 - (2 t - 1) logit)` instead of `|t - p|`.
         mask: as in `dice`.
-        **options: as in `dice`.
+        **options: as in `dice`, without `soft_label`.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.lovasz([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]]).round(4)
         array([0.3667])
     """
+    o = _options(y_true, y_pred, options, "soft_label")
 
     def jaccard_loss(x: _Pixels, wrong: np.ndarray) -> float:
         predicted = np.where(wrong, 1 - x.t, x.t)
@@ -723,7 +643,7 @@ def lovasz(y_true: Any, y_pred: Any, *, hinge: bool = False, mask: Any = None, *
             before = jaccard_loss(x, wrong)
         return value
 
-    return _averaged(y_true, y_pred, mask, options, loss)
+    return _averaged(y_true, y_pred, mask, o, loss)
 
 
 def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, **options: Any) -> Any:
@@ -734,14 +654,14 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
         y_pred: as in `dice`.
         iterations: how often to erode.
         mask: as in `dice`; where it is 0 there is no neighbour.
-        **options: as in `dice`.
+        **options: as in `dice`, without `soft_label`.
 
     Example:
         >>> from multiloss import oracles
         >>> oracles.cldice([[[0, 1, 0], [0, 1, 0], [0, 1, 0]]], [[[1, 0, 1], [0, 1, 0], [0, 0, 0]]], smooth=0)
         array([0.66666667])
     """
-    o = {**_OPTIONS, **options}
+    o = _options(y_true, y_pred, options, "soft_label")
     binary, first = o["mode"] == "binary", o["mode"] != "binary" and o["data_format"] == "channels_first"
     above, below = _halves(o)
     # Pixels in their places: taken apart by samples and classes, they are put together as images again.
@@ -763,7 +683,7 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
         precision, sensitivity = share(4, 0), share(3, 1)
         return 1 - 2 * precision * sensitivity / (precision + sensitivity) if precision + sensitivity else 1.0
 
-    return _averaged(y_true, y_pred, mask, options, loss)
+    return _averaged(y_true, y_pred, mask, o, loss)
 
 
 def _skeleton(x: np.ndarray, there: np.ndarray, iterations: int) -> Any:

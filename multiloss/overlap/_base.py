@@ -1,0 +1,267 @@
+"""The base class of the overlap losses: an author writes the loss of a ratio as a formula of its counts."""
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+from keras import ops
+
+from multiloss import _arguments, _frameworks
+from multiloss._arguments import Tensor
+from multiloss._base import Loss, divided_by_replicas
+from multiloss.overlap._engine import inputs, ratios
+from multiloss.overlap._engine.inputs import Masks
+from multiloss.overlap._engine.options import Average, DataFormat, Empty, Mode, Options
+from multiloss.overlap._engine.sums import Counts
+
+
+class RatioOptions(TypedDict, total=False):
+    """The options that every overlap function takes; `OverlapLoss` describes them."""
+
+    mode: Mode | None
+    from_logits: bool
+    batch: bool
+    average: Average | None
+    classes: Sequence[int] | None
+    include_background: bool
+    class_weight: Sequence[float] | None
+    ignore_index: int | None
+    smooth: float | tuple[float, float]
+    squared: bool
+    soft_label: bool
+    empty: Empty
+    label_smoothing: float
+    thresh: float | None
+    data_format: DataFormat | None
+
+
+class OverlapOptions(RatioOptions, total=False):
+    """The options that every overlap loss takes; `OverlapLoss` describes them."""
+
+    across_replicas: bool
+    reduction: str | None
+    name: str | None
+    dtype: Any
+
+
+class OverlapLoss(Loss, Options):
+    """A loss of overlapping masks: a formula of the true positives, false positives and false negatives of a ratio.
+
+    The base of the overlap losses, and of your own: `docs/overlap.md` writes one in ten lines. Its author writes
+
+    - `losses(counts)`: the loss `[R, C]` of each ratio, of its `counts.tp`, `counts.fp`, `counts.fn`, `counts.tn` and
+      `counts.pixels`, all `[R, C]`: R is the batch size, or 1 with `batch=True`, C the classes, or 1 where they are
+      pooled. Two helpers: `self.tversky(counts, alpha, beta)`, the smoothed ratio that most of the family shares, and
+      `self.ratio(a, b)`, a quotient that is 0, with a gradient of 0, where b is 0;
+    - `transform(losses)`, if there is one: an elementwise function of these losses after `empty` has set those of
+      classes without truth;
+    - `__init__`, if there are parameters, each of which becomes an attribute of the same name, and `**options`, which
+      go to `super().__init__`.
+
+    Modes, logits, weights, masks, ignored labels, empty truth, averages, config and saving are inherited.
+
+    Args:
+        mode: what the axes are. "binary": predictions `[B, ...]`, every axis but the first is of pixels, truth of the
+            same shape. "multilabel": predictions `[B, ..., C]`, classes that may coincide, truth of the same shape.
+            "multiclass": predictions `[B, ..., C]`, classes that exclude each other, truth one-hot (or soft) of that
+            shape, or integers `[B, ...]` or `[B, ..., 1]`, where those outside 0..C-1 are of no class. By default
+            integer truth `[B, ...]` or `[B, ..., 1]` beside predictions of more than one class is multiclass, and
+            anything else binary. **One-hot truth cannot be told from volumes by its shape: pass the mode.** The first
+            call that sees truth of three or more axes, one-hot along the last one everywhere, warns.
+        from_logits: whether predictions are logits, to go through a sigmoid (a softmax over classes in multiclass
+            mode), or probabilities. Values cannot be checked: logits passed as probabilities give a wrong loss, and
+            probabilities passed as logits too, since a sigmoid makes 0.5 to 0.73 of them.
+        batch: whether a ratio is that of the whole batch, or of each sample. True gives one number for the batch.
+        average: "macro" for the mean over classes of their losses, "micro" for classes pooled in one ratio, None for
+            one value a class, `[B, C]`, or `[C]` with `batch=True`.
+        classes: None for all, or the indices of those that count.
+        include_background: False leaves class 0 out; not beside `classes`.
+        class_weight: None, or C numbers >= 0, one for each class whether it counts or not. With "macro", the weights of
+            the mean; with "micro", the weights of pixels.
+        ignore_index: None, or the integer that marks pixels that do not count; of one-hot truth, the class that does.
+            Truth must be of integers or booleans: floats may be soft labels, for which there is `mask`.
+        smooth: a number >= 0 in pixels, or one for the numerator and one for the denominator. It is added to twice the
+            true positives, as in `(2 tp + smooth) / (2 tp + fp + fn + smooth)`, so half of it to formulas with a
+            single `tp`, and identities among losses hold for any single `smooth`.
+        squared: whether the sizes in the denominator are sums of squares (Milletari et al. 2016, V-Net,
+            arXiv:1606.04797). With soft labels, p = t is the minimum only if `squared=True` and the smoothing terms are
+            equal, or `soft_label=True`. Tversky losses take it with equal weights only.
+        soft_label: whether tp is `sum(t + p - |t - p|) / 2` instead of `sum(t p)`, so that p = t is the minimum for
+            soft labels, too (Wang et al. 2023, arXiv:2303.16296). For hard labels it changes nothing. Not beside
+            `squared`.
+        empty: the loss of a class that is absent from `y_true`. "penalize": the mean predicted probability. "formula":
+            what the formula gives. "perfect": 0. "worst": 1. "skip": 0, and it counts neither in the mean over classes
+            nor, if a sample has no class at all, in the mean over samples. The default is the only one that is 0 for an
+            empty prediction, grows with what is predicted, and has a gradient that does not vanish: the formula, with a
+            smooth of a millionth of the pixels, is 1 for the smallest prediction, with no slope to speak of.
+        label_smoothing: a number in [0, 1): truth `t` becomes `t (1 - s) + s / C`, C = 2 for binary and multilabel.
+            What is without truth is decided before.
+        thresh: None, or a number in (0, 1): predictions count as 1 above it and else as 0, with the straight-through
+            gradient of `dice_coef`.
+        data_format: "channels_last" `[B, ..., C]` or "channels_first" `[B, C, ...]`; None for Keras's setting. The
+            class axis of truth and mask is in the same place.
+        across_replicas: with `batch=True`, whether the batch is that of all replicas, if it is spread over devices by
+            a strategy of `tf.distribute` or over processes of `torch.distributed`: its counts are added up, and
+            parameters move as on one device. Otherwise each replica has the loss of its own samples, and the result is
+            the mean of these. Arrays of JAX are always whole. All replicas must take part in each call.
+        reduction: as in `keras.losses.Loss`: `"sum_over_batch_size"` (the mean over samples), `"sum"`, `"mean"`,
+            `"mean_with_sample_weight"`, or None for the values of samples.
+        name: name of the loss; by default that of the class, as `dice_loss` for `DiceLoss`.
+        dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
+
+    **Data.** A loss is called as `loss(y_true, y_pred, sample_weight)`, or `call(y_true, y_pred, mask)` for the values
+    of samples, neither weighted nor reduced; the functions return these. `y_true` is 0 and 1, soft labels in [0, 1], or
+    class indices; `y_pred` is probabilities, or logits. Half precision is computed in float32. Values are `[B]`,
+    float32, or float64 where `y_pred` of a function and `dtype` of a loss are. A ratio without truth, prediction and
+    smooth is 0, and so is one all of whose pixels are masked or ignored.
+
+    **Weights and masks.** A `sample_weight` or Keras mask of one number a sample weights the values of samples, as in
+    any Keras loss. One with axes of pixels, or any at all with `batch=True`, weights pixels inside the sums; so does
+    the `mask` of `call` and the functions: numbers >= 0 `[B, ...]` without classes, of each pixel or of leading axes
+    only, or `[B, ..., 1]` or `[B, ..., C]`; axes of pixels may be 1, for all along them. What has weight 0 may be NaN.
+
+    **Cost**: linear in the number of pixels, in time and in memory.
+
+    Raises:
+        TypeError, ValueError: in the constructor for its arguments; at a call for data of the wrong kind, and for
+            shapes that do not fit: nothing but a weight is broadcast.
+
+    Example:
+        >>> from multiloss.losses import OverlapLoss
+        >>> class ErrorRate(OverlapLoss):
+        ...     def losses(self, counts):
+        ...         return self.ratio(counts.fp + counts.fn, counts.pixels)
+        >>> round(float(ErrorRate()([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 3)  # (0.1 + 0.6 + 0.2 + 0.1) / 4
+        0.25
+    """
+
+    _looked = False
+
+    def __init__(
+        self,
+        *,
+        mode: Mode | None = None,
+        from_logits: bool = False,
+        batch: bool = False,
+        average: Average | None = "macro",
+        classes: Sequence[int] | None = None,
+        include_background: bool = True,
+        class_weight: Sequence[float] | None = None,
+        ignore_index: int | None = None,
+        smooth: float | tuple[float, float] = 1e-5,
+        squared: bool = False,
+        soft_label: bool = False,
+        empty: Empty = "penalize",
+        label_smoothing: float = 0.0,
+        thresh: float | None = None,
+        data_format: DataFormat | None = None,
+        across_replicas: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
+        self._set_options(
+            mode=mode,
+            from_logits=from_logits,
+            batch=batch,
+            average=average,
+            classes=classes,
+            include_background=include_background,
+            class_weight=class_weight,
+            ignore_index=ignore_index,
+            smooth=smooth,
+            squared=squared,
+            soft_label=soft_label,
+            empty=empty,
+            label_smoothing=label_smoothing,
+            thresh=thresh,
+            data_format=data_format,
+            across_replicas=across_replicas,
+        )
+
+    def losses(self, counts: Counts) -> Tensor:
+        """Return the loss `[R, C]` of each ratio, of its counts; written by the author of a loss."""
+        raise NotImplementedError(f"{type(self).__name__} must define `losses(counts)`")
+
+    def transform(self, losses: Tensor) -> Tensor:
+        """Return a function of the losses of ratios, elementwise; by default the losses as they are."""
+        return losses
+
+    def tversky(self, counts: Counts, alpha: float, beta: float) -> Tensor:
+        """Return `1 - (tp + s / 2) / (tp + alpha fp + beta fn + s / 2)`, where s is `smooth`, to the last digit."""
+        return ratios.tversky_loss(counts, alpha, beta, self)
+
+    def _weights_of_false(self, alpha: float, beta: float) -> tuple[float, float]:
+        """Return the weights of false positives and false negatives, checked."""
+        if self.squared and alpha != beta:
+            raise ValueError(f"`squared=True` needs `alpha` equal to `beta`. Received: alpha={alpha}, beta={beta}")
+        return _arguments.non_negative("alpha", alpha), _arguments.non_negative("beta", beta)
+
+    @staticmethod
+    def ratio(above: Tensor, below: Tensor) -> Tensor:
+        """Return `above / below`, and 0, with a gradient of 0, where the denominator is 0 or nearly so."""
+        return ratios.ratio(above, below)
+
+    def call(self, y_true: Any, y_pred: Any, mask: Any = None) -> Tensor:
+        """Return the values of samples, or of the whole batch, neither weighted nor reduced."""
+        weights = {} if mask is None else {"mask": mask}
+        return self._of_batch(self._values(inputs.masks(y_true, y_pred, weights, self))[0])
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        """Return the reduced loss, or its values if `reduction` is None. The class describes the arguments."""
+        y_pred, weights = self._cast("y_pred", y_pred, sample_weight)
+        inside, outside, left_out = {}, {}, None
+        for name, weight in weights.items():
+            if self.batch or any(size != 1 for size in tuple(weight.shape)[1:]):
+                inside[name] = weight
+                continue
+            outside[name] = _arguments.weights(name, weight, y_pred, axes=1)
+            zero = ops.equal(ops.reshape(weight, (-1,)), 0)
+            left_out = zero if left_out is None else ops.logical_or(left_out, zero)
+        look = not self._looked and ops.is_tensor(y_true) and _frameworks.has_value(y_true)
+        self._looked = self._looked or look
+        m = inputs.masks(y_true, y_pred, inside, self, left_out=left_out, look=look)
+        values, kept = self._values(m)
+        values = self._of_batch(values)
+        if not len(values.shape):
+            return divided_by_replicas(values) if self.means else values
+        if kept is not None:
+            kept, mask = ops.cast(self._of_batch(kept), values.dtype), outside.get("mask")
+            fitted = mask if mask is None else ops.reshape(mask, (-1, 1)[: len(kept.shape)])
+            outside["mask"] = kept if fitted is None else kept * fitted
+        return self._reduced(values, outside)
+
+    def _values(self, m: Masks) -> tuple[Tensor, Tensor | None]:
+        """Return the values `[R]` or `[R, C]`, and which of them count in a mean; None if all do."""
+        counts = self._pooled(Counts(m, self), m)
+        losses = self._losses(m, counts)
+        if not _arguments.has_shape(losses, counts.tp):
+            raise ValueError(
+                f"`{type(self).__name__}.losses` must return a tensor of the shape of the counts, "
+                f"{tuple(counts.tp.shape)}. Received {_arguments.described(losses)}"
+            )
+        losses = self.transform(ratios.where_empty(losses, counts, self))
+        kept = None
+        if self.empty == "skip":
+            kept = ops.logical_not(counts.absent)
+            kept = kept if self.average is None else ops.any(kept, axis=1)
+        return ratios.mean(losses, counts, m, self), kept
+
+    def _pooled(self, counts: Counts, m: Masks) -> Counts:
+        """Return the counts of the ratios that are made of those of classes; by default one each."""
+        return counts
+
+    def _losses(self, m: Masks, counts: Counts) -> Tensor:
+        """Return the losses of ratios, for those that take more than their counts."""
+        return self.losses(counts)
+
+    def _of_batch(self, values: Tensor) -> Tensor:
+        return values[0] if self.batch else values
+
+
+def of_function(options: RatioOptions) -> RatioOptions:
+    """Return the options of a function, which has none about what is made of the values of samples."""
+    for name in OverlapOptions.__annotations__.keys() - RatioOptions.__annotations__.keys():
+        if name in options:
+            raise TypeError(f"`{name}` is an argument of the class: the function returns values that are not reduced")
+    return options

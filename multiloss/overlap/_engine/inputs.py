@@ -1,0 +1,180 @@
+"""Truth, predictions and masks of every mode, checked and brought into one form: classes last, in float32 or better."""
+
+import functools
+import operator
+import warnings
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import backend, ops
+
+from multiloss import _arguments, _frameworks
+from multiloss._arguments import Tensor
+from multiloss.overlap._engine.options import Mode, Options
+
+
+class Masks(NamedTuple):
+    """Truth and predictions, classes last; in binary mode there is one class."""
+
+    mode: Mode
+    t: Tensor  # [B, ..., C], after label smoothing
+    p: Tensor  # [B, ..., C], probabilities
+    logits: Tensor | None  # [B, ..., C], where predictions are logits
+    weight: Tensor | None  # [B, ..., 1 or C], of each pixel, axes of pixels may be 1; None if all are 1
+    raw: Tensor  # t before label smoothing
+
+
+def masks(
+    y_true: Any,
+    y_pred: Any,
+    weights: dict[str, Any],
+    options: Options,
+    *,
+    left_out: Tensor | None = None,
+    look: bool = False,
+) -> Masks:
+    """Check truth, predictions and weights of pixels by their names, and bring them into one form.
+
+    What has weight 0, and the samples that are `left_out`, booleans `[B]`, count as 0 in truth and predictions: they
+    may be NaN. To `look` is to read the values of tensors, too, where they are at hand.
+    """
+    x, truth = _arguments.floats("y_pred", y_pred), _arguments.classes("y_true", y_true)
+    if not len(x.shape):
+        raise ValueError("`y_pred` must have shape [B, ...]. Received a scalar")
+    first = (options.data_format or keras.config.image_data_format()) == "channels_first"
+    mode = options.mode or _inferred_mode(truth, x, first, options, look or not ops.is_tensor(y_true))
+    first = first and mode != "binary"
+    if mode != "binary":
+        if len(x.shape) < 2:
+            raise ValueError(f"`y_pred` must have shape [B, ..., C] in {mode} mode. Received: {tuple(x.shape)}")
+        truth = ops.moveaxis(truth, 1, -1) if first and len(truth.shape) == len(x.shape) else truth
+        x = ops.moveaxis(x, 1, -1) if first else x
+        _check_classes(x, mode, options)
+    given = [_weight(name, weight, x, mode, first) for name, weight in weights.items()]
+    labels, ignored, zeros = _labels(truth, x, mode, options)
+    if ignored is not None:
+        given.append(ops.cast(ops.logical_not(ignored), x.dtype))
+    t = ops.cast(labels, x.dtype)
+    t = sum((ops.cast(zero, x.dtype) for zero in zeros), start=t)
+    if mode == "binary":
+        # Not `[..., None]`, which TensorFlow takes for a slice, with a gradient that it copies.
+        t, x, *given = (ops.expand_dims(tensor, -1) for tensor in (t, x, *given))
+
+    weight = functools.reduce(operator.mul, given) if given else None
+    absent = None if weight is None else ops.equal(weight, 0)
+    if left_out is not None:
+        samples = ops.reshape(left_out, (-1, *[1] * (len(x.shape) - 1)))
+        absent = samples if absent is None else ops.logical_or(absent, samples)
+    if absent is not None:
+        t = ops.where(absent, ops.zeros_like(t), t)
+        if options.from_logits and mode == "multiclass":  # whose softmax takes the classes of weight 0 as well
+            absent = ops.all(absent, axis=-1, keepdims=True)
+        x = ops.where(absent, ops.zeros_like(x), x)
+
+    raw, smoothing = t, options.label_smoothing
+    if smoothing:
+        t = t * (1 - smoothing) + smoothing / (x.shape[-1] if mode == "multiclass" else 2)
+    if not options.from_logits:
+        return Masks(mode, t, x, None, weight, raw)
+    p = ops.softmax(x, axis=-1) if mode == "multiclass" else ops.sigmoid(x)
+    return Masks(mode, t, p, x, weight, raw)
+
+
+def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look: bool) -> Mode:
+    """Return the mode of truth and predictions by dtype and shape: integers beside a class axis are class indices."""
+    axis, ranks = 1 if first else -1, (len(x.shape) - 1, len(x.shape))
+    beside_classes = len(x.shape) > 1 and (x.shape[axis] or 0) > 1 and len(truth.shape) in ranks
+    if beside_classes and _is_whole(truth) and (len(truth.shape) < len(x.shape) or truth.shape[axis] == 1):
+        return "multiclass"
+    options._refuse_classes("'binary', inferred from the shapes of `y_true` and `y_pred`")
+    if look and len(truth.shape) > 2 and _is_one_hot(truth):
+        warnings.warn(
+            "`y_true` is one-hot along its last axis, and counts as a mask of one class, since `mode` is None. Pass "
+            "mode='multiclass' or mode='multilabel' if that is a class axis, or else mode='binary'.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return "binary"
+
+
+def _is_one_hot(truth: Tensor) -> bool:
+    """Whether the last axis of truth is one-hot everywhere, as far as its values are at hand."""
+    if not _frameworks.has_value(truth) or not (truth.shape[-1] or 0) > 1:
+        return False
+    values = np.asarray(ops.convert_to_numpy(truth))
+    return bool(values.size and ((values == 0) | (values == 1)).all() and (values.sum(axis=-1) == 1).all())
+
+
+def _check_classes(x: Tensor, mode: Mode, options: Options) -> None:
+    classes, least = x.shape[-1], 2 if mode == "multiclass" else 1
+    if classes is None or classes < least:
+        raise ValueError(
+            f"`y_pred` must have a class axis of known size >= {least} in {mode} mode, by `data_format`. "
+            f"Received size: {classes}"
+        )
+    if options.classes is not None and max(options.classes) >= classes:
+        raise ValueError(f"`classes` must be less than the {classes} classes of `y_pred`. Received: {options.classes}")
+    if classes == 1 and not options.include_background:
+        raise ValueError("`include_background=False` leaves no class. Expected 2 or more in `y_pred`. Received: 1")
+    weights = options.class_weight
+    if weights is not None and len(weights) != classes:
+        raise ValueError(
+            f"`class_weight` must have one number for each of the {classes} classes of `y_pred`. "
+            f"Received: {len(weights)}"
+        )
+    if weights is not None and not sum(weights[c] for c in options._counted(classes)):
+        raise ValueError(f"`class_weight` must have one number > 0 among the classes that count. Received: {weights}")
+
+
+def _weight(name: str, given: Any, x: Tensor, mode: Mode, first: bool) -> Tensor:
+    """Weights that fit `x`, of all its axes: given for the leading axes, for pixels, or for pixels and classes."""
+    rank = len(x.shape)
+    given = _arguments.floats(name, given)
+    if mode != "binary":
+        if len(given.shape) == rank:
+            given = ops.moveaxis(given, 1, -1) if first else given
+        else:
+            x = x[..., 0]
+    weight = ops.cast(_arguments.weights(name, given, x, axes=len(x.shape)), x.dtype)
+    return ops.reshape(weight, (*ops.shape(weight), *[1] * (rank - len(weight.shape))))
+
+
+def _labels(truth: Tensor, x: Tensor, mode: Mode, options: Options) -> tuple[Tensor, Tensor | None, list[Tensor]]:
+    """Truth in the shape of `x`, which pixels are to be ignored, and zeros that raise if sizes do not fit."""
+    dtype = backend.standardize_dtype(truth.dtype)
+    ignore = options.ignore_index
+    if ignore is not None and not _is_whole(truth):
+        raise ValueError(
+            "`ignore_index` needs `y_true` of integers or booleans: floats may be soft labels, for which there is "
+            f"`mask`. Received dtype: {dtype}"
+        )
+    indices = mode == "multiclass" and (
+        len(truth.shape) == len(x.shape) - 1 or (len(truth.shape) == len(x.shape) and truth.shape[-1] == 1)
+    )
+    if indices:
+        if not _is_whole(truth):
+            raise TypeError(f"`y_true` must be integers where it has no class axis. Received dtype: {dtype}")
+        truth = ops.cast(truth if len(truth.shape) == len(x.shape) else ops.expand_dims(truth, -1), "int32")
+        zeros = _arguments.same_shape("y_true", truth, "y_pred", x[..., :1])
+        return (
+            ops.equal(truth, ops.arange(x.shape[-1], dtype="int32")),
+            None if ignore is None else ops.equal(truth, ignore),
+            zeros,
+        )
+    zeros = _arguments.same_shape("y_true", truth, "y_pred", x)
+    if ignore is None:
+        return truth, None, zeros
+    if mode != "multiclass":
+        ignored = ops.equal(ops.cast(truth, "int32"), ignore)
+        return ops.where(ignored, ops.zeros_like(truth), truth), ignored, zeros
+    if not 0 <= ignore < x.shape[-1]:
+        raise ValueError(
+            f"`ignore_index` must be one of the {x.shape[-1]} classes of one-hot `y_true`. Received: {ignore}"
+        )
+    return truth, ops.not_equal(truth[..., ignore : ignore + 1], 0), zeros
+
+
+def _is_whole(truth: Tensor) -> bool:
+    dtype = backend.standardize_dtype(truth.dtype)
+    return "int" in dtype or dtype == "bool"
