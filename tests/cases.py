@@ -296,6 +296,8 @@ CASES = {
     "dice squared": _overlap(
         losses.dice, losses.DiceLoss, BINARY, squared=True, smooth=(1.0, 2.0), empty="worst", label_smoothing=0.1
     ),
+    "dice soft_label": _overlap(losses.dice, losses.DiceLoss, BINARY, {"soft labels"}, soft_label=True),
+    "dice inferred": _overlap(losses.dice, losses.DiceLoss, {"random": MULTICLASS["random"]}),
     "dice thresh": _overlap(
         losses.dice, losses.DiceLoss, BINARY, thresh=0.5, batch=True, average="micro", empty="perfect"
     ),
@@ -389,6 +391,22 @@ CASES = {
         label_smoothing=0.2,
         batch=True,
     ),
+    "cross_entropy pos_weight": _overlap(
+        losses.cross_entropy,
+        losses.CrossEntropyLoss,
+        {"random": BINARY["random"], "soft labels": BINARY["soft labels"]},
+        mode="multilabel",
+        pos_weight=(3.0, 1.0, 0.5),
+    ),
+    "cross_entropy weighted_mean": _overlap(
+        losses.cross_entropy,
+        losses.CrossEntropyLoss,
+        {"random": MULTICLASS["random"]},
+        class_weight=WEIGHTS,
+        weighted_mean=True,
+        batch=True,
+    ),
+    "focal alpha": _overlap(losses.focal, losses.FocalLoss, {"random": BINARY["random"]}, gamma=2.0, alpha=0.25),
     "focal": _overlap(losses.focal, losses.FocalLoss, BINARY, EDGES, gamma=2.0),
     "focal gamma=0.5": _overlap(
         losses.focal, losses.FocalLoss, {"random": (HARD, LOGITS)}, gamma=0.5, from_logits=True

@@ -69,7 +69,7 @@ class BatchDiceLoss(OverlapLoss):
         tp, truth, found = totals(m, self, (m.t, p := thresholded(m.p, self.thresh)), (m.t,), (p,))
         smooth = self.smoothing[0]
         # Not the loss minus 1, which has no small coefficients.
-        return -ratios.ratio(2 * tp + smooth, truth + found + smooth, least=smooth, nothing=1.0)[:, 0], None
+        return -ratios.ratio(2 * tp + smooth, truth + found + smooth, least=smooth, default=1.0)[:, 0], None
 
 
 def dice_loss(

@@ -86,14 +86,14 @@ class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         tp, fp, fn = ops.unstack(_value(self._counts) - _value(self._lost))
         wrong = self._wrong * (fp + fn)
         seen = ops.logical_not(tp + wrong <= 0)  # nor is NaN
-        index = ratios.ratio(tp, tp + wrong, nothing=1.0)
+        index = ratios.ratio(tp, tp + wrong, default=1.0)
         if self.average is None:
             return ops.cast(ops.where(seen, index, ops.full_like(index, float("nan"))), self.dtype)
         weights = ops.cast(seen, index.dtype)
         if self.class_weight is not None:
             chosen = [self.class_weight[c] for c in self._counted(len(self.class_weight))]
             weights = weights * ops.convert_to_tensor(chosen, dtype=weights.dtype)
-        return ops.cast(ratios.ratio(ops.sum(weights * index), ops.sum(weights), nothing=1.0), self.dtype)
+        return ops.cast(ratios.ratio(ops.sum(weights * index), ops.sum(weights), default=1.0), self.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""

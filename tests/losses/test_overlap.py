@@ -9,7 +9,7 @@ import pytest
 from cases import CLASSES, HARD, PARTS, SOFT
 from frameworks import FAST, QUICK, evaluate, evaluate_unknown_sizes, modes
 from keras import ops
-from overlap import CLOSE, EACH, NAMES, values
+from overlap import CLASS_OF, CLOSE, EACH, NAMES, values
 
 import multiloss
 from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, losses, oracles
@@ -36,6 +36,61 @@ def test_a_nan_shows_in_every_metric(metric, average):
     metric = metric(average=average, thresh=None)
     metric.update_state(HARD, np.where(np.arange(3)[:, None, None] == 0, np.nan, SOFT))
     assert np.isnan(ops.convert_to_numpy(metric.result())).all()
+
+
+# --- weights of 0 ----------------------------------------------------------------------------------------------------
+
+# The second sample, or its last pixel, is not a number, or beyond what the loss is made for.
+BAD = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf}
+
+
+def spoilt(x, bad, where):
+    x = np.array(x, np.float32)
+    x[where] = BAD[bad]
+    return x
+
+
+@pytest.mark.parametrize("name", [*NAMES, "cldice"])
+@pytest.mark.parametrize("bad", ["nan", *(pytest.param(bad, marks=pytest.mark.full) for bad in ("inf", "-inf"))])
+@pytest.mark.parametrize("from_logits", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_what_has_weight_0_may_be_anything(name, bad, from_logits):
+    """Pixels and samples, in truth and in predictions, in values and in gradients."""
+    options = {"from_logits": True} if from_logits else {}
+    last = np.ones((3, 4), np.float32)
+    last[1, -1] = 0
+    rows = np.array([1, 0, 1], np.float32)
+    for batch in (False, True):
+        loss = CLASS_OF[name](reduction="sum", batch=batch, **options)
+        for weight, where in ((last, (1, -1)), (rows, 1)):
+            expected, slope = evaluate(QUICK, lambda y, x, w=weight, f=loss: f(y, x, w), HARD, SOFT)
+            x, y = spoilt(SOFT, bad, where), spoilt(HARD, bad, where)
+            value, gradient = evaluate(QUICK, lambda y, x, w=weight, f=loss: f(y, x, w), y, x)
+            np.testing.assert_allclose(value, expected, **CLOSE)
+            np.testing.assert_allclose(gradient, slope, **CLOSE)
+            assert np.isfinite(gradient).all()
+
+
+def test_ignored_pixels_and_a_keras_mask_may_hide_anything():
+    truth = np.where([[True] * 4 + [False]], CLASSES, 255)
+    bad = spoilt(PARTS, "nan", (slice(None), -1))
+    for name in ("cross_entropy", "dice", "lovasz"):
+        for logits in (False, True):
+            given = {"mode": "multiclass", "ignore_index": 255, "from_logits": logits}
+            value, gradient = evaluate(QUICK, functools.partial(getattr(losses, name), **given), truth, bad)
+            np.testing.assert_allclose(value, getattr(oracles, name)(truth, PARTS, **given), **CLOSE)
+            assert np.isfinite(gradient).all()
+            assert not gradient[:, -1].any()
+    one = spoilt(SOFT, "nan", 1)
+    assert np.isfinite(float(losses.dice_loss()(HARD, one, np.array([1.0, 0.0, 1.0]))))
+    assert np.isfinite(float(losses.dice_loss()(one, SOFT, np.array([1.0, 0.0, 1.0]))))
+
+
+@pytest.mark.parametrize("metric", [DiceCoefficient, JaccardIndex])
+def test_metrics_leave_out_what_has_weight_0(metric):
+    expected, found = metric(thresh=None), metric(thresh=None)
+    expected.update_state(HARD[[0, 2]], SOFT[[0, 2]])
+    found.update_state(HARD, spoilt(SOFT, "nan", 1), np.array([1.0, 0.0, 1.0], np.float32))
+    assert float(found.result()) == pytest.approx(float(expected.result()), abs=1e-6)  # float32
 
 
 # --- labels ----------------------------------------------------------------------------------------------------------

@@ -285,6 +285,91 @@ def test_labels_are_smoothed_before_logits_but_not_before_emptiness(name):
     )
 
 
+# --- classes and samples that do not count ---------------------------------------------------------------------------
+
+
+def test_one_value_a_class():
+    """`[B, C]`, or `[C]` of a whole batch; means are over all of them, and a weight of a sample is that of its row."""
+    weights = np.array([1.0, 0.5, 2.0], np.float32)
+    for name in ("dice", "lovasz", "focal_tversky", "mcc"):
+        rows = getattr(oracles, name)(CLASSES, PARTS, average=None)
+        assert rows.shape == (3, 3)
+        np.testing.assert_allclose(values(name, CLASSES, PARTS, average=None), rows, **CLOSE)
+        whole = values(name, CLASSES, PARTS, average=None, batch=True)
+        np.testing.assert_allclose(whole, getattr(oracles, name)(CLASSES, PARTS, average=None, batch=True), **CLOSE)
+        loss = CLASS_OF[name]
+        assert float(loss(average=None)(CLASSES, PARTS)) == pytest.approx(rows.mean(), abs=CLOSE["atol"])
+        weighted = float(loss(average=None)(CLASSES, PARTS, weights))
+        assert weighted == pytest.approx((rows * weights[:, None]).mean(), abs=CLOSE["atol"])
+        each = loss(average=None, reduction=None)(CLASSES, PARTS, weights)
+        np.testing.assert_allclose(ops.convert_to_numpy(each), rows * weights[:, None], **CLOSE)
+        whole_mean = float(loss(average=None, batch=True)(CLASSES, PARTS))
+        assert whole_mean == pytest.approx(ops.convert_to_numpy(whole).mean(), abs=CLOSE["atol"])
+        by_weight = loss(average=None, reduction="mean_with_sample_weight")(CLASSES, PARTS, weights)
+        expected = (rows * weights[:, None]).sum() / (3 * weights.sum())
+        assert float(by_weight) == pytest.approx(expected, abs=CLOSE["atol"])
+
+
+def test_a_sample_without_truth_may_be_skipped():
+    """The first of three has none, whatever is predicted of it: it is left out of the mean over samples, too."""
+    rows, weights = oracles.dice(FIRST_EMPTY, SOFT), np.array([5.0, 1.0, 3.0], np.float32)
+    np.testing.assert_allclose(values("dice", FIRST_EMPTY, SOFT, empty="skip"), [0, *rows[1:]], **CLOSE)
+    skip = DiceLoss(empty="skip")
+    assert float(skip(FIRST_EMPTY, SOFT)) == pytest.approx(rows[1:].mean(), abs=CLOSE["atol"])
+    weighted = float(skip(FIRST_EMPTY, SOFT, weights))
+    assert weighted == pytest.approx((rows * weights)[1:].sum() / 2, abs=CLOSE["atol"])
+    assert float(DiceLoss(empty="skip", reduction="sum")(FIRST_EMPTY, SOFT)) == pytest.approx(rows[1:].sum(), abs=5e-6)
+    assert float(skip(0 * FIRST_EMPTY, SOFT)) == 0
+    multi = DiceLoss(mode="multilabel", empty="skip", average=None)
+    there = np.any(FIRST_EMPTY, axis=1)
+    each = oracles.dice(FIRST_EMPTY, SOFT, mode="multilabel", average=None)
+    assert float(multi(FIRST_EMPTY, SOFT)) == pytest.approx(each[there].mean(), abs=CLOSE["atol"])
+    masked = np.array([True, True, False])
+
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return 1 * inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.convert_to_tensor(masked)
+
+    assert float(skip(FIRST_EMPTY, Mask()(SOFT))) == pytest.approx(rows[1], abs=CLOSE["atol"])
+
+
+# --- the mode that is inferred ---------------------------------------------------------------------------------------
+
+
+def test_integer_truth_beside_classes_is_multiclass():
+    expected = oracles.dice(CLASSES, PARTS, mode="multiclass")
+    for truth in (CLASSES, CLASSES[..., None], CLASSES.astype(np.uint8), CLASSES.tolist()):
+        np.testing.assert_allclose(values("dice", truth, PARTS), expected, **CLOSE)
+    np.testing.assert_allclose(values("dice", CLASSES, PARTS, class_weight=(1, 2, 3)).shape, (3,))
+    first = np.moveaxis(PARTS, -1, 1)
+    np.testing.assert_allclose(values("dice", CLASSES, first, data_format="channels_first"), expected, **CLOSE)
+    images = np.random.default_rng(0).integers(0, 2, (2, 4, 4, 1))
+    x = np.random.default_rng(1).uniform(size=images.shape).astype(np.float32)
+    np.testing.assert_allclose(values("dice", images, x), oracles.dice(images, x, mode="binary"), **CLOSE)
+    metric = DiceCoefficient(average=None)
+    metric.update_state(CLASSES, PARTS)
+    assert metric.result().shape == (3,)
+
+
+def test_one_hot_truth_without_a_mode_warns_once():
+    message = "`y_true` is one-hot along its last axis, and counts as a mask of one class, since `mode` is None"
+    loss, truth = DiceLoss(), ops.convert_to_tensor(ONE_HOT)
+    with pytest.warns(UserWarning, match=message):
+        loss(truth, PARTS)
+    loss(truth, PARTS)  # is not looked at again: a warning would be an error here
+    with pytest.warns(UserWarning, match=message):
+        dice(ONE_HOT, PARTS)
+    with pytest.warns(UserWarning, match=message):
+        DiceCoefficient().update_state(truth, PARTS)
+    for mode in ("binary", "multiclass", "multilabel"):
+        DiceLoss(mode=mode)(truth, PARTS)
+    dice(ONE_HOT[0], PARTS[0])  # rows of a batch, not pixels
+    dice(ONE_HOT * 0, PARTS)
+
+
 # --- messages --------------------------------------------------------------------------------------------------------
 
 MULTI = {"mode": "multiclass"}
@@ -475,6 +560,59 @@ def test_errors_of_parameters(name, parameters, error, message):
 def test_oracles_too_refuse_squares_with_unequal_weights():
     with pytest.raises(ValueError, match=re.escape(f"{UNEQUAL}alpha=0.3, beta=0.7")):
         oracles.focal_tversky(HARD, SOFT, squared=True)
+
+
+ANOTHER_MODE = {
+    "`pos_weight` is for `mode` 'binary' and 'multilabel'. Received: 'multiclass'": (
+        "cross_entropy",
+        {"pos_weight": 2},
+    ),
+    "`alpha` is for `mode` 'binary' and 'multilabel'. Received: 'multiclass'": ("focal", {"alpha": 0.2}),
+    "`weighted_mean` is for `mode` 'multiclass'. Received: 'multilabel'": (
+        "cross_entropy",
+        {"mode": "multilabel", "weighted_mean": True, "class_weight": (1, 2, 3)},
+    ),
+    "`weighted_mean=True` needs `class_weight`. Received: None": ("cross_entropy", {"weighted_mean": True}),
+    "`pos_weight` must be one number, or one for each of 3 classes. Received: 2": (
+        "cross_entropy",
+        {"mode": "multilabel", "pos_weight": (1, 2)},
+    ),
+    "`hinge=True` takes `mode` 'binary' or 'multilabel'. Received: 'multiclass', inferred": (
+        "lovasz",
+        {"hinge": True, "from_logits": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("message", ANOTHER_MODE)
+def test_arguments_of_a_mode_are_refused_in_others(message):
+    name, options = ANOTHER_MODE[message]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        getattr(losses, name)(ONE_HOT if options.get("mode") == "multilabel" else CLASSES, PARTS, **options)
+
+
+@pytest.mark.parametrize("name", ["reduction", "name", "dtype", "across_replicas"])
+def test_functions_do_not_take_what_is_made_of_their_values(name):
+    with pytest.raises(
+        TypeError, match=re.escape(f"`{name}` is an argument of the class: the function returns values")
+    ):
+        dice(HARD, SOFT, **{name: None})
+
+
+def test_sums_take_any_loss_of_keras(tmp_path):
+    bce, tversky = keras.losses.BinaryCrossentropy(label_smoothing=0.1), keras.losses.Tversky()
+    loss = multiloss.CombinedLoss([bce, DiceLoss(), multiloss.dice_loss(), tversky], weights=[0.5, 1, 2, 1])
+    weights = np.array([1.0, 0.5, 2.0], np.float32)
+    y, x = HARD[..., 0].astype(np.float32), SOFT[..., 0]
+    for given in (None, weights):
+        parts = [float(part(y, x, given)) for part in (bce, DiceLoss(), multiloss.dice_loss(), tversky)]
+        assert float(loss(y, x, given)) == pytest.approx(np.dot([0.5, 1, 2, 1], parts), abs=5e-6)  # float32
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Activation("linear")])
+    model.compile(loss=loss)
+    before = model.evaluate(x, y, verbose=0)
+    assert before == pytest.approx(float(loss(y, x)), abs=5e-6)
+    model.save(tmp_path / "model.keras")
+    assert keras.models.load_model(tmp_path / "model.keras").evaluate(x, y, verbose=0) == before
 
 
 def test_errors_of_the_others():

@@ -42,8 +42,8 @@ def mean(losses: Tensor, c: Counts, m: Masks, options: Options) -> Tensor:
     return ratio(ops.sum(losses * weights, axis=1), ops.sum(weights, axis=1))
 
 
-def ratio(above: Tensor, below: Tensor, *, least: float = 0.0, nothing: float = 0.0) -> Tensor:
-    """Divide, and return `nothing`, with a gradient of 0, where the denominator is 0 or nearly so.
+def ratio(above: Tensor, below: Tensor, *, least: float = 0.0, default: float = 0.0) -> Tensor:
+    """Divide, and return `default`, with a gradient of 0, where the denominator is 0 or nearly so.
 
     There is no need to look if the denominator is never less than a `least` of some size.
     """
@@ -53,7 +53,7 @@ def ratio(above: Tensor, below: Tensor, *, least: float = 0.0, nothing: float = 
     below = ops.where(empty, ops.ones_like(below), below)
     # Small ones in another unit: the square of the denominator, by which a gradient divides, may be 0 in float32.
     unit = ops.where(ops.abs(below) < _SMALL, 2.0**64 * ops.ones_like(below), ops.ones_like(below))
-    return ops.where(empty, ops.full_like(above, nothing), (above * unit) / (below * unit))
+    return ops.where(empty, ops.full_like(above, default), (above * unit) / (below * unit))
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
