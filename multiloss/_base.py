@@ -72,15 +72,17 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
 
     def __init__(self, *, reduction: str | None, name: str | None, dtype: Any):
         super().__init__(reduction=reduction, name=name or snake_case(type(self).__name__), dtype=dtype)
+        self._chosen_here = {option for option, value in (("name", name), ("dtype", dtype)) if value is None}
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, parameters as numbers."""
-        # Without what a derived class has fixed: it would be given twice. Options at their default are no such.
+        # What a derived class has fixed is left out, since it would be given twice. Options at their default are not.
         names = [
             name
             for name, parameter in self._constructor.items()
             if name in self._own
             or name in self._passed
+            or name in self._chosen_here
             or (name in self._shared and getattr(self, name) == parameter.default)
         ]
         return {name: _arguments.as_number(getattr(self, name)) for name in names}

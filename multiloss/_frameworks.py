@@ -103,6 +103,14 @@ def runs_slowly_by_operation(tensor: Tensor) -> bool:
     return backend.backend() == "tensorflow" and has_value(tensor)
 
 
+def pools_slowly(tensor: Tensor) -> bool:
+    """Whether a pool takes several times as long as comparing shifted arrays: on torch, not compiled, on a CPU.
+
+    What fuses operations computes shifted arrays anew for every neighbour of a neighbour, in up to 100 times the time.
+    """
+    return backend.backend() == "torch" and has_value(tensor) and not has_accelerator(tensor)
+
+
 @contextlib.contextmanager
 def explained(message: str) -> Iterator[None]:
     """Say so where a framework cannot differentiate a function with a gradient of its own in some other way."""

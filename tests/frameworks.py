@@ -51,6 +51,16 @@ def quick(function):
     return jax.jit(function)
 
 
+def graph_breaks():
+    """How often torch.compile has left its graph for what it cannot trace, since it was last asked."""
+    import torch
+
+    breaks = torch._dynamo.utils.counters["graph_break"]
+    count = sum(breaks.values())
+    breaks.clear()
+    return count
+
+
 def compilations(function, *arguments):
     """How many functions JAX compiles in a call; the others compile nothing that they are not told to."""
     if BACKEND != "jax":

@@ -1,4 +1,4 @@
-"""Mistakes that mypy finds: `tox -e lint` fails if one of them is no error any more, since its `ignore` is unused then."""
+"""Mistakes that mypy finds, by `tox -e lint`, which fails if an `ignore` below is unused: then one is found no more."""
 
 from multiloss import DiceLoss, PairwiseUserLoss, TverskyLoss
 from multiloss.losses import dice, tversky

@@ -34,8 +34,8 @@ HANGS, SLOW = 120, 30  # seconds of a test: after which it counts as failed, and
 
 # Mutants that no test can see on torch, and why: the file and the line as changed -> the reason.
 SURVIVORS = {
-    "multiloss/overlap/engine.py: if m > 0:": "torch does not come here; test_long_sums_are_exact fails on TensorFlow",
-    "multiloss/overlap/engine.py: rows, rest = size // n, (size // n)": "torch does not come here, as above",
+    "multiloss/overlap/_engine/sums.py: if m > 0:": "torch does not come here; TensorFlow fails in test_long_sums",
+    "multiloss/overlap/_engine/sums.py: rows, rest = size // n, (size // n)": "torch does not come here, as above",
     "multiloss/pairwise/_engine/direct.py: return (entries < _MOST_ENTRIES_OF_AN_ACCELERATOR)": (
         "needs an accelerator; and a bound that was chosen"
     ),

@@ -213,7 +213,7 @@ def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
         y_true: as in `multiloss.dice`.
         y_pred: as in `multiloss.dice`.
         mask: as in `multiloss.dice`.
-        **options: as in `multiloss.OverlapOptions`; `data_format` is "channels_last" by default.
+        **options: as in `multiloss.losses.OverlapLoss`; `data_format` is "channels_last" by default.
 
     Returns:
         float64 `[B]`, or a float for `batch=True`; for `average=None` `[B, C]`, or `[C]`, of the classes that count.

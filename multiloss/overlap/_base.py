@@ -86,7 +86,7 @@ class OverlapLoss(Loss, Options):
             arXiv:1606.04797). With soft labels, p = t is the minimum only if `squared=True` and the smoothing terms are
             equal, or `soft_label=True`. Tversky losses take it with equal weights only.
         soft_label: whether tp is `sum(t + p - |t - p|) / 2` instead of `sum(t p)`, so that p = t is the minimum for
-            soft labels, too (Wang et al. 2023, arXiv:2303.16296). For hard labels it changes nothing. Not beside
+            soft labels, too (Wang et al. 2023, arXiv:2303.16296). For hard labels it changes nothing. Excludes
             `squared`.
         empty: the loss of a class that is absent from `y_true`. "penalize": the mean predicted probability. "formula":
             what the formula gives. "perfect": 0. "worst": 1. "skip": 0, and it counts neither in the mean over classes

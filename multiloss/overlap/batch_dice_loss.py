@@ -24,7 +24,7 @@ class BatchDiceLoss(OverlapLoss):
 
     Weights and masks go into the sums: a `sample_weight` of shape `[B]`, or of any further leading axes of `y_pred`
     (each of size 1 or in full), and a Keras mask of such a shape weight the pixels, in the overlap as in the sizes. A
-    sample of weight 0 is as good as absent.
+    sample of weight 0 is absent.
 
     Args:
         smooth: as in `dice_coef`.
@@ -68,7 +68,7 @@ class BatchDiceLoss(OverlapLoss):
     def _values(self, m: Masks) -> tuple[Tensor, None]:
         tp, truth, found = totals(m, self, (m.t, p := thresholded(m.p, self.thresh)), (m.t,), (p,))
         smooth = self.smoothing[0]
-        # Not the loss minus 1, which has no small coefficients.
+        # Not as a loss minus 1, which would round small coefficients away.
         return -ratios.ratio(2 * tp + smooth, truth + found + smooth, least=smooth, default=1.0)[:, 0], None
 
 

@@ -15,7 +15,7 @@ __all__ = ["DiceCrossEntropyLoss", "DiceFocalLoss", "dice_cross_entropy", "dice_
 
 
 class _DiceAndPixels(OverlapLoss):
-    """What both sums have in common."""
+    """The weighted sum that both classes share."""
 
     gamma = 0.0
 

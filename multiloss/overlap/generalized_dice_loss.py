@@ -57,8 +57,8 @@ class GeneralizedDiceLoss(OverlapLoss):
     def _pooled(self, counts: Counts, m: Masks) -> Counts:
         size = counts.tp + counts.fn
         size = ops.where(counts.absent, ops.full_like(size, float("inf")), size)
-        # Not `initial=`, for a batch of 0: on torch, Keras puts that on the CPU, wherever the rest is.
-        least = size if 0 in size.shape else ops.min(size, axis=1, keepdims=True)
+        # TensorFlow takes no minimum of a batch of 0. torch.compile cannot trace `ops.min`, which is the same.
+        least = size if 0 in size.shape else ops.amin(size, axis=1, keepdims=True)
         one = ops.ones_like(size)
         relative = ops.where(counts.absent, one, least / ops.where(counts.absent, one, size))
         weights = {"square": ops.square(relative), "simple": relative, "uniform": one}[self.weighting]

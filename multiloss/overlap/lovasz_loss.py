@@ -63,8 +63,8 @@ class LovaszLoss(OverlapLoss):
         errors, true, false = (sums.columns(x, self) for x in (errors, m.t * weight, (1 - m.t) * weight))
         order = ops.argsort(-errors, axis=1)
         errors, true, false = (ops.take_along_axis(x, order, axis=1) for x in (errors, true, false))
-        # J after pixel i is 1 - left / union: the truth not yet missed, and the truth with what was added to it. The
-        # difference of two such, written so that nothing cancels:
+        # J after pixel i is 1 - left / union: `left` is the truth not yet missed, `union` the truth and the false
+        # positives so far. The difference of two successive J, written without cancellation:
         truth = ops.expand_dims(sums.add_up([(true,)])[0], 1)
         left, union = truth - ops.cumsum(true, axis=1), truth + ops.cumsum(false, axis=1)
         before = union - false

@@ -21,7 +21,7 @@ class MCCLoss(OverlapLoss):
 
         1 - (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn)),   with smooth / 2 added to each of the four
 
-    In [0, 2]: 1 for a prediction that knows nothing. Unlike the others it counts true negatives, and stays the same if
+    In [0, 2]: 1 for a prediction without information. Unlike the others it counts true negatives, and stays the same if
     foreground and background change places. Where the root is 0, which takes a `smooth` of 0, the coefficient counts as
     0, with a gradient of 0. With soft labels, p = t is not the minimum: a hard mask may cost less.
 
@@ -46,7 +46,7 @@ class MCCLoss(OverlapLoss):
 
     def _losses(self, m: Masks, counts: Counts) -> Tensor:
         t, p = m.t, sums.thresholded(m.p, self.thresh)
-        # Each by itself: as the difference of large sums, a count near 0 would be rounding, and the root is divided by.
+        # Each count is summed by itself: as a difference of large sums, one near 0 would be lost to rounding.
         each = sums.totals(m, self, (t, p), (1 - t, p), (t, 1 - p), (1 - t, 1 - p))
         one, half = ops.ones_like(counts.pixels), self.smoothing[0] / 2
         pixels = ops.where(ops.equal(counts.pixels, 0), one, counts.pixels)

@@ -106,6 +106,21 @@ def test_labels_beyond_int32_are_of_no_class(dtype):
     np.testing.assert_allclose(values("dice", wide.tolist(), PARTS, mode="multiclass"), expected, **CLOSE)
 
 
+# --- images ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_centrelines_of_volumes_may_have_a_last_axis_of_1(masked):
+    """As of images, of which it is the third axis of pixels."""
+    y, x = rng.integers(0, 2, (2, 3, 4, 5, 1)), rng.uniform(0, 1, (2, 3, 4, 5, 1)).astype(np.float32)
+    arrays = [y, x, rng.integers(0, 2, y.shape)] if masked else [y, x]
+    for y, x, *mask in (arrays, [array[..., 0] for array in arrays], [array[:, 0] for array in arrays]):
+        mask = mask[0] if mask else None
+        np.testing.assert_allclose(values("cldice", y, x, mask=mask), oracles.cldice(y, x, mask=mask), **CLOSE)
+    with pytest.raises(ValueError, match=r"two or three axes of pixels\. Received: 4"):
+        losses.cldice(np.ones((2, 3, 4, 5, 2)), np.ones((2, 3, 4, 5, 2), np.float32))
+
+
 # --- sizes known only when running -----------------------------------------------------------------------------------
 
 

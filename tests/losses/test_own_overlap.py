@@ -91,7 +91,7 @@ def test_what_an_author_fixes_is_not_in_the_config():
 
     config = Whole(smooth=2.0).get_config()
     assert config.keys().isdisjoint({"share", "batch"})
-    assert config["smooth"] == 2.0
+    assert (config["smooth"], config["dtype"], config["name"]) == (2.0, "float32", "whole")
     assert Whole.from_config(config).get_config() == config
     with pytest.raises(
         TypeError, match=re.escape("Whole has no argument `smoth`. It takes: share, mode, from_logits,")

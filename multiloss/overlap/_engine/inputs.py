@@ -37,7 +37,7 @@ def masks(
     """Check truth, predictions and weights of pixels by their names, and bring them into one form.
 
     What has weight 0, and the samples that are `left_out`, booleans `[B]`, count as 0 in truth and predictions: they
-    may be NaN. To `look` is to read the values of tensors, too, where they are at hand.
+    may be NaN. With `look`, values of tensors are read, too, if they are available.
     """
     x, truth = _arguments.floats("y_pred", y_pred), _arguments.classes("y_true", y_true)
     if not len(x.shape):
@@ -82,7 +82,7 @@ def masks(
 
 
 def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look: bool) -> Mode:
-    """Return the mode of truth and predictions by dtype and shape: integers beside a class axis are class indices."""
+    """Infer the mode from dtype and shapes: integers without the class axis of the predictions are class indices."""
     axis, ranks = 1 if first else -1, (len(x.shape) - 1, len(x.shape))
     beside_classes = len(x.shape) > 1 and (x.shape[axis] or 0) > 1 and len(truth.shape) in ranks
     if beside_classes and _is_whole(truth) and (len(truth.shape) < len(x.shape) or truth.shape[axis] == 1):
@@ -99,7 +99,7 @@ def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look
 
 
 def _is_one_hot(truth: Tensor) -> bool:
-    """Whether the last axis of truth is one-hot everywhere, as far as its values are at hand."""
+    """Whether the last axis of truth is one-hot everywhere. False if its values are not available."""
     if not _frameworks.has_value(truth) or not (truth.shape[-1] or 0) > 1:
         return False
     values = np.asarray(ops.convert_to_numpy(truth))
@@ -128,7 +128,7 @@ def _check_classes(x: Tensor, mode: Mode, options: Options) -> None:
 
 
 def _weight(name: str, given: Any, x: Tensor, mode: Mode, first: bool) -> Tensor:
-    """Weights that fit `x`, of all its axes: given for the leading axes, for pixels, or for pixels and classes."""
+    """Return weights with all axes of `x`, given for leading axes, for pixels, or for pixels and classes."""
     rank = len(x.shape)
     given = _arguments.floats(name, given)
     if mode != "binary":
@@ -141,7 +141,7 @@ def _weight(name: str, given: Any, x: Tensor, mode: Mode, first: bool) -> Tensor
 
 
 def _labels(truth: Tensor, x: Tensor, mode: Mode, options: Options) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Truth in the shape of `x`, which pixels are to be ignored, and zeros that raise if sizes do not fit."""
+    """Return truth in the shape of `x`, ignored pixels, and zeros whose computation raises if sizes differ."""
     dtype = backend.standardize_dtype(truth.dtype)
     ignore = options.ignore_index
     if ignore is not None and not _is_whole(truth):

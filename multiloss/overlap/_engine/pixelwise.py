@@ -1,4 +1,4 @@
-"""What the losses of single pixels are made of: logarithms of probabilities, and means over pixels."""
+"""Losses of single pixels: logarithms of probabilities, and means over pixels."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +10,12 @@ from multiloss.overlap._engine import ratios, sums
 from multiloss.overlap._engine.inputs import Masks
 from multiloss.overlap._engine.options import Mode, Options
 
-# What probabilities are kept from 0 and 1. float32 has 1 minus it exactly, which it has not of 1e-7.
+# Probabilities are clipped to [2^-23, 1 - 2^-23]. float32 represents both exactly, unlike 1 - 1e-7.
 _EPSILON = 2.0**-23
 
 
 def logarithms(m: Masks) -> tuple[Tensor, Tensor | None]:
-    """Logarithms of p and of 1 - p; from logits the latter is of no use, and None, if classes exclude each other."""
+    """Return log(p) and log(1 - p); the latter is None for logits of exclusive classes, where it is not needed."""
     if m.logits is None:
         p = ops.clip(m.p, _EPSILON, 1 - _EPSILON)
         return ops.log(p), ops.log1p(-p)

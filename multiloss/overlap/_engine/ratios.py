@@ -1,4 +1,4 @@
-"""Ratios of counts, what stands for those without truth, and their mean over classes."""
+"""Ratios of counts, the loss of ratios without truth, and means over classes."""
 
 from keras import ops
 
@@ -45,20 +45,20 @@ def mean(losses: Tensor, c: Counts, m: Masks, options: Options) -> Tensor:
 def ratio(above: Tensor, below: Tensor, *, least: float = 0.0, default: float = 0.0) -> Tensor:
     """Divide, and return `default`, with a gradient of 0, where the denominator is 0 or nearly so.
 
-    There is no need to look if the denominator is never less than a `least` of some size.
+    `least` is a lower bound of the denominator: above 2^-60, no check is needed.
     """
     if least > _SMALL:
         return above / below
     empty = ops.abs(below) < _TINY
     below = ops.where(empty, ops.ones_like(below), below)
-    # Small ones in another unit: the square of the denominator, by which a gradient divides, may be 0 in float32.
+    # Small denominators are scaled up: their square, by which a gradient divides, may underflow in float32.
     unit = ops.where(ops.abs(below) < _SMALL, 2.0**64 * ops.ones_like(below), ops.ones_like(below))
     return ops.where(empty, ops.full_like(above, default), (above * unit) / (below * unit))
 
 
 def power(x: Tensor, exponent: float) -> Tensor:
-    """`x ** exponent` for x >= 0, with a gradient of 0 at 0 or nearly there, where it may be infinite."""
+    """Return `x ** exponent` for x >= 0, with a gradient of 0 at 0 and close to it, where it may be infinite."""
     if exponent == 1:
         return x
-    zero = x < _TINY  # which NaN is not
+    zero = x < _TINY  # false for NaN
     return ops.where(zero, ops.zeros_like(x), ops.where(zero, ops.ones_like(x), x) ** exponent)

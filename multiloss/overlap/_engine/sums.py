@@ -23,7 +23,7 @@ class Counts:
         fp: false positives, `sum((1 - t) p)`.
         fn: false negatives, `sum(t (1 - p))`.
         tn: true negatives, `sum((1 - t) (1 - p))`.
-        pixels: how many pixels there are, by their weights.
+        pixels: the number of pixels, or the sum of their weights.
         absent: booleans, whether there is no truth.
     """
 
@@ -46,7 +46,7 @@ class Counts:
 
     @property
     def tn(self) -> Tensor:
-        """True negatives, added up by themselves: as the difference of large sums they would be rounding."""
+        """True negatives, added up by themselves: as a difference of large sums they would be lost to rounding."""
         return totals(self._masks, self._options, (1 - self._masks.t, 1 - self._p))[0]
 
     def weighted_sum(self, weights: Tensor) -> "Counts":
@@ -73,9 +73,9 @@ def totals(m: Masks, options: Options, *products: tuple[Tensor, ...], pooled: bo
 
 
 def pixels(m: Masks, options: Options, pooled: bool | None = None) -> Tensor:
-    """How many pixels each ratio has, by their weights."""
+    """Return the number of pixels of each ratio, or the sum of their weights."""
     if m.weight is not None:
-        # Not ones times the weights: of an empty batch, TensorFlow's optimised graph of that kills the process.
+        # Not ones times the weights: for an empty batch, TensorFlow's optimised graph of that crashes.
         return totals(m, options, (), pooled=pooled)[0]
     shape = ops.shape(m.p)
     each = ops.cast(functools.reduce(operator.mul, shape[1:-1], 1), m.p.dtype)
@@ -135,7 +135,7 @@ def add_up(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
     rows, rest = size // n, size % n
     blocks: tuple[Any, ...]
     blocks, axis = ((batch, n, rows), 2) if classes == 1 else ((batch, rows, n * classes), 1)
-    # Rows of many pixels are too long as well, since some processors add them one by one.
+    # Long rows are split once more, since some processors add their elements one by one.
     m = _divisor(rows) or 1 if known and rows >= 2 * _BLOCKS else 1
     if m > 1:
         blocks = (batch, n, m, rows // m) if classes == 1 else (batch, m, rows // m, n * classes)
@@ -154,7 +154,7 @@ def add_up(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
             x = ops.sum(x, axis=3 if classes == 1 else 2)
             x = x + 0 * ops.stop_gradient(x[:, :1])  # as below
         x = ops.reshape(ops.sum(x, axis=axis), (batch, n, classes))
-        # A term of 0 that XLA does not see through: it would make one long sum of the two.
+        # Adding a 0 that XLA cannot simplify keeps it from merging the two sums into one long one.
         x = ops.sum(x + 0 * ops.stop_gradient(x[:, :1]), axis=1)
         sums.append(x + ops.sum(_multiply([tails[id(factor)] for factor in product]), axis=1) if tails else x)
     return sums
