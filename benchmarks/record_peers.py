@@ -11,10 +11,13 @@ here, so pip may be left to complain of it. The data are small, made with a fixe
     multiclass         every class in every sample          two_classes        `binary` as two classes, softmax
     absent             class 2 not in sample 1              binary             one class, sigmoid
     absent_from_batch  class 2 in no sample                 lines              one class, two lines, for centrelines
+    background         only class 0 in sample 1             empty              one class, in 2 samples of 4
+    soft               soft labels of 3 classes
 
-`truth` is of integers `[B, H, W]` with classes that exclude each other, and else of 0 and 1 `[B, H, W, 1]`;
-`probabilities` and `logits` are `[B, H, W, C]`. A record is one call, to be read as Python, with predictions of the
-kind that `input` names. `value` is what came back: a number, or nested lists with the library's own order of axes
+`truth` is of integers `[B, H, W]` with classes that exclude each other, of soft labels `[B, H, W, C]`, and else of 0
+and 1 `[B, H, W, 1]`; `probabilities` and `logits` are `[B, H, W, C]`. A record is one call, to be read as Python, with
+predictions of the kind that `input` names; "thresholded" are `probabilities > 0.5`, given to a metric, of which
+`aggregate()` is recorded. `value` is what came back: a number, or nested lists with the library's own order of axes
 (classes second for torch's libraries), less trailing axes of size 1 from the third on, and `dtype` its type.
 """
 
@@ -36,7 +39,9 @@ from scipy.special import expit, softmax
 
 OUT = Path(__file__).parents[1] / "tests" / "data" / "peers.json"
 
-# Library, input, what `$` stands for: data, and the calls that are made with each of them. `%` is reduction='none'.
+# Library, input, what `$` stands for: data, and the calls that are made with each of them. `%` is reduction='none', and
+# `@` a tensor of 1, 2 and 3. A library's other words say how it is called: "single" in float32, "one-hot" and "indices"
+# with which truth.
 CALLS = """
 monai, probabilities: multiclass absent absent_from_batch
     DiceLoss() | DiceLoss(%) | DiceLoss(batch=True) | DiceLoss(batch=True, %) | DiceLoss(squared_pred=True, %)
@@ -73,9 +78,46 @@ monai, logits: multiclass
     DiceFocalLoss(softmax=True, include_background=False) | FocalLoss(use_softmax=True, gamma=0.5)
     FocalLoss(use_softmax=True, %) | FocalLoss(use_softmax=True, weight=[1, 2, 3]) | FocalLoss(include_background=False)
     FocalLoss(use_softmax=True, alpha=[1, 2, 3]) | FocalLoss(use_softmax=True, include_background=False) | FocalLoss()
+    FocalLoss(alpha=0.25) | FocalLoss(use_softmax=True, alpha=0.25) | FocalLoss(alpha=[0.25, 0.5, 0.75])
 monai, logits: binary
     DiceLoss(sigmoid=True) | DiceCELoss(sigmoid=True) | DiceFocalLoss(sigmoid=True) | FocalLoss()
-    FocalLoss(alpha=0.25) | FocalLoss(gamma=0.5)
+    FocalLoss(alpha=0.25) | FocalLoss(gamma=0.5) | FocalLoss(alpha=0.6, gamma=0.5)
+monai, probabilities: soft
+    DiceLoss(%) | DiceLoss(soft_label=True) | DiceLoss(soft_label=True, %) | DiceLoss(soft_label=True, batch=True)
+    DiceLoss(soft_label=True, jaccard=True, %) | DiceLoss(squared_pred=True, %)
+    DiceLoss(soft_label=True, squared_pred=True, %) | DiceLoss(soft_label=True, include_background=False, %)
+    TverskyLoss(soft_label=True, alpha=0.3, beta=0.7, %) | TverskyLoss(alpha=0.3, beta=0.7, %)
+    GeneralizedDiceLoss(soft_label=True, smooth_nr=0, smooth_dr=0, %)
+    GeneralizedDiceLoss(soft_label=True, w_type='simple', %)
+monai, probabilities: multiclass absent absent_from_batch
+    DiceLoss(soft_label=True, %)
+monai, probabilities: empty
+    GeneralizedDiceLoss(smooth_nr=1e-12, smooth_dr=1e-12, %) | GeneralizedDiceLoss(w_type='uniform', %)
+monai, probabilities: background
+    GeneralizedDiceLoss(include_background=False, smooth_nr=1e-12, smooth_dr=1e-12, %)
+monai single, logits: multiclass
+    DiceCELoss(softmax=True, weight=@)
+monai single indices, logits: multiclass
+    DiceCELoss(softmax=True, to_onehot_y=True, weight=@)
+monai single, logits: binary
+    DiceCELoss(sigmoid=True, weight=torch.tensor(3.0))
+monai metrics, thresholded: multiclass absent absent_from_batch background empty
+    DiceMetric(reduction='mean', ignore_empty=True) | DiceMetric(reduction='mean', ignore_empty=False)
+monai metrics, thresholded: multiclass absent absent_from_batch background
+    DiceMetric(reduction='mean', ignore_empty=True, include_background=False)
+torch single, logits: multiclass absent absent_from_batch
+    CrossEntropyLoss(weight=@) | CrossEntropyLoss(ignore_index=1) | CrossEntropyLoss(weight=@, ignore_index=1)
+torch single, logits: multiclass absent absent_from_batch two_classes
+    CrossEntropyLoss()
+torch single, logits: multiclass
+    CrossEntropyLoss(weight=@, %) | CrossEntropyLoss(weight=@, label_smoothing=0.1)
+torch single, logits: soft
+    CrossEntropyLoss() | CrossEntropyLoss(weight=@)
+torch single one-hot, logits: multiclass absent absent_from_batch
+    BCEWithLogitsLoss() | BCEWithLogitsLoss(pos_weight=@.reshape(3, 1, 1))
+torch single, logits: binary
+    BCEWithLogitsLoss() | BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))
+    BCEWithLogitsLoss(pos_weight=torch.tensor(3.0), %)
 smp, logits, mode='multiclass': multiclass absent absent_from_batch
     DiceLoss($) | DiceLoss($, smooth=1.0) | DiceLoss($, classes=[1, 2]) | JaccardLoss($) | JaccardLoss($, smooth=1.0)
     TverskyLoss($, alpha=0.3, beta=0.7) | TverskyLoss($, alpha=0.3, beta=0.7, smooth=1.0)
@@ -84,7 +126,8 @@ smp single, logits, mode='multiclass': multiclass absent absent_from_batch
     LovaszLoss($) | LovaszLoss($, per_image=True) | LovaszLoss($, ignore_index=1)
 smp, logits, mode='multiclass': multiclass
     DiceLoss($, class_weights=[1.0, 2.0, 3.0]) | DiceLoss($, log_loss=True) | JaccardLoss($, log_loss=True)
-    DiceLoss($, ignore_index=1) | FocalLoss($, ignore_index=1)
+    DiceLoss($, ignore_index=1) | FocalLoss($, ignore_index=1) | FocalLoss($, alpha=0.25)
+    FocalLoss($, class_weights=[1.0, 2.0, 3.0])
     TverskyLoss($, alpha=0.3, beta=0.7, gamma=2.0, class_weights=[1.0, 2.0, 3.0])
 smp, logits, mode='binary': binary
     DiceLoss($) | DiceLoss($, smooth=1.0) | JaccardLoss($) | TverskyLoss($, alpha=0.3, beta=0.7)
@@ -96,6 +139,8 @@ smp, probabilities: binary
     DiceLoss(mode='binary', from_logits=False) | MCCLoss() | MCCLoss(eps=1.0)
 smp one-hot, probabilities: multiclass
     MCCLoss()
+smp, probabilities, mode='multilabel', from_logits=False: soft
+    DiceLoss($) | JaccardLoss($) | TverskyLoss($, alpha=0.3, beta=0.7)
 optax, probabilities, predictions, targets, apply_softmax=False: multiclass absent absent_from_batch
     dice_loss($) | dice_loss($, %) | dice_loss($, smooth=1e-5, %) | dice_loss($, alpha=0.3, beta=0.7, %)
     dice_loss($, alpha=1.0, beta=1.0, %) | dice_loss($, ignore_background=True) | dice_loss($, axis=(0, 1, 2))
@@ -104,6 +149,7 @@ optax, logits, predictions, targets: multiclass
     dice_loss($) | multiclass_generalized_dice_loss($) | multiclass_generalized_dice_loss($, smooth=1e-5)
 optax, logits, predictions, targets: binary
     dice_loss($) | binary_dice_loss($) | binary_dice_loss($, smooth=1e-5) | sigmoid_focal_loss($)
+    sigmoid_focal_loss($, alpha=0.25)
 medicai, probabilities, from_logits=False, num_classes=3: multiclass absent absent_from_batch
     CategoricalDiceLoss($) | SparseDiceLoss($) | CategoricalDiceLoss($, %) | CategoricalDiceLoss($, smooth=1e-3, %)
     CategoricalDiceLoss($, smooth=0.1, %) | CategoricalDiceLoss($, target_class_ids=[1, 2], %)
@@ -136,8 +182,17 @@ def make_data():
     two = np.concatenate([np.zeros_like(leaning), leaning], axis=-1)
     cases = {"multiclass": (labels, logits), "absent": (absent, logits), "absent_from_batch": (nowhere, logits)}
     cases |= {"binary": (binary, leaning), "two_classes": (binary[..., 0], two), "lines": (lines, blurred)}
+    # Of truth that sums to 1, in multiples of 1/64 as well.
+    soft = np.floor(64 * rng.dirichlet([1, 1, 1], labels.shape)) / 64
+    soft[..., 2] = 1 - soft[..., 0] - soft[..., 1]
+    background, empty = labels.copy(), np.concatenate([binary, 0 * binary])
+    background[1] = 0
+    found = np.round(64 * (rng.normal(size=empty.shape) + 2 * empty - 1)) / 64
+    found[3] = -abs(found[3]) - 1 / 64
+    assert (found[2] > 0).any()
+    cases |= {"soft": (soft, logits), "background": (background, logits), "empty": (empty, found)}
     return {
-        name: {"truth": t, "probabilities": softmax(x, axis=-1) if t.ndim < x.ndim else expit(x), "logits": x}
+        name: {"truth": t, "probabilities": softmax(x, axis=-1) if x.shape[-1] > 1 else expit(x), "logits": x}
         for name, (t, x) in cases.items()
     }
 
@@ -148,21 +203,29 @@ def without_models(package):
     return importlib.import_module(f"{package}.losses")
 
 
-def evaluate(losses, library, call, case, kind):
+def evaluate(module, library, call, case, kind):
     """Give the call what its library takes: order of arguments and of axes, one-hot truth or integers."""
-    truth, pred = case["truth"], case[kind]
+    truth, pred = case["truth"], case["probabilities" if kind == "thresholded" else kind]
     one_hot = truth if truth.ndim == pred.ndim else np.eye(pred.shape[-1], dtype=int)[truth]
     arrays = {"predictions": jax.numpy.asarray(pred), "targets": jax.numpy.asarray(one_hot, float)}
-    called = eval(call, {**vars(losses), **arrays, "np": np})
-    if library == "optax":
+    called = eval(call, {**vars(module), **arrays, "np": np, "torch": torch})
+    name, *how = library.split()
+    if name == "optax":
         return called
-    if library == "medicai":
+    if name == "medicai":
         return called(truth[..., None] if call.startswith("Sparse") else one_hot, pred)
-    dtype = torch.float32 if library == "smp single" else torch.float64
-    if library in ("monai", "smp one-hot") or truth.ndim == pred.ndim:
+    dtype = torch.float32 if "single" in how else torch.float64
+    if "indices" in how:
+        truth = truth[:, None]
+    elif name == "monai" or "one-hot" in how or truth.ndim == pred.ndim:
         truth = np.moveaxis(one_hot, -1, 1)
-    truth = torch.tensor(truth, dtype=dtype if library == "monai" else torch.int64)
-    return called(torch.tensor(np.moveaxis(pred, -1, 1), dtype=dtype), truth)
+    real = name == "monai" or truth.dtype == float or (name == "torch" and truth.ndim == pred.ndim)
+    truth = torch.tensor(truth, dtype=dtype if real else torch.int64)
+    pred = torch.tensor(np.moveaxis(pred, -1, 1), dtype=dtype)
+    if kind != "thresholded":
+        return called(pred, truth)
+    called((pred > 0.5).to(dtype), truth)
+    return called.aggregate()
 
 
 def main():
@@ -170,22 +233,26 @@ def main():
     jax.config.update("jax_enable_x64", True)
     keras.config.set_floatx("float64")
     data, records = make_data(), []
-    losses = {name: importlib.import_module(f"{name}.losses") for name in ("monai", "optax", "medicai")}
-    losses["smp"] = without_models("segmentation_models_pytorch")
+    modules = {"torch.nn": torch.nn, "monai.metrics": importlib.import_module("monai.metrics")}
+    modules |= {f"{name}.losses": importlib.import_module(f"{name}.losses") for name in ("monai", "optax", "medicai")}
+    modules["smp.losses"] = without_models("segmentation_models_pytorch")
     for line in CALLS.strip().splitlines():
         if not line.startswith(" "):
             heading, cases = line.split(": ")
             library, kind, common = f"{heading}, ".split(", ", 2)
             name = library.split()[0]
+            module = {"torch": "torch.nn"}.get(name, f"{name}.{'metrics' if 'metrics' in library else 'losses'}")
             continue
-        for call in line.strip().replace("%", "reduction='none'").replace("$", common[:-2]).split(" | "):
+        line = line.replace("%", "reduction='none'").replace("@", "torch.tensor([1.0, 2.0, 3.0])")
+        for call in line.strip().replace("$", common[:-2]).split(" | "):
             for case in cases.split():
-                value = np.asarray(evaluate(losses[name], library, call, data[case], kind))
+                value = np.asarray(evaluate(modules[module], library, call, data[case], kind))
                 assert np.isfinite(value).all(), (library, call, case)
                 while value.ndim > 2 and value.shape[-1] == 1:
                     value = value[..., 0]
                 peer = "segmentation-models-pytorch" if name == "smp" else name
-                record = {"library": peer, "version": importlib.metadata.version(peer), "call": f"{name}.losses.{call}"}
+                version = importlib.metadata.version(peer).split("+")[0]  # torch's tells of the hardware, too
+                record = {"library": peer, "version": version, "call": f"{module}.{call}"}
                 record |= {"data": case, "input": kind, "input_dtype": "float32" if "single" in library else "float64"}
                 records.append({**record, "dtype": str(value.dtype), "value": value.tolist()})
     OUT.parent.mkdir(exist_ok=True)

@@ -17,7 +17,10 @@ from multiloss import losses
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "overlap_interop.md").read_text(encoding="utf-8")
 PEERS = json.loads((Path(__file__).parents[1] / "data" / "peers.json").read_text(encoding="utf-8"))
-DATA = {"M": "multiclass", "A": "absent", "N": "absent_from_batch", "B": "binary", "T": "two_classes", "L": "lines"}
+DATA = {
+    **{"M": "multiclass", "A": "absent", "N": "absent_from_batch", "O": "background", "S": "soft"},
+    **{"B": "binary", "T": "two_classes", "L": "lines", "E": "empty"},
+}
 # Sums of 120 pixels in float32 have some ten roundings of 6e-8, values up to 2 as many again, and what is recorded has
 # few of them or none. A row that says another tolerance has its reason below the table.
 TOLERANCE = 2e-6
@@ -25,26 +28,41 @@ TOLERANCE = 2e-6
 WITHOUT = {"focal": {"empty", "smooth"}, "cross_entropy": {"empty", "smooth"}, "lovasz": {"smooth"}}
 LOSSES = (
     *("dice", "jaccard", "tversky", "generalized_dice", "lovasz", "mcc", "cldice", "unified_focal"),
-    *("focal", "cross_entropy", "dice_focal", "dice_cross_entropy"),
+    *("focal", "cross_entropy", "dice_focal", "dice_cross_entropy", "DiceLoss"),
 )
 
 
 def rows():
-    """Each row of the document on each of its data: library, call, our expression, its section's options, ..."""
+    """Each row of the document on each of its data: library, call, our expression, its table's options, ..."""
     for section in DOCUMENT.split("\n## ")[1:]:
         library, version = section.splitlines()[0].split()
-        (module, options), *more = re.findall(r"^Calls are of `(.*?)`\. Everywhere: `(.*?)`", section, re.M)
-        assert not more
-        table = re.findall(r"^\| `(.*)` \| `(.*)` \| ([A-Z ]+?)(?: to (\S+))? \|$", section, re.M)
-        assert len(table) == section.count("\n| `")
-        for call, ours, letters, tolerance in table:
-            for data in (DATA[letter] for letter in letters.split()):
-                case = library, version, f"{module}.{call}", ours, options, data, float(tolerance or TOLERANCE)
-                yield pytest.param(*case, id=f"{module}.{call}-{data}")
+        before, *parts = re.split(r"^Calls are of ", section, flags=re.M)
+        assert parts
+        assert "\n| `" not in before
+        for part in parts:
+            module, options = re.match(r"`(.*?)`\. Everywhere: `(.*?)`", part).groups()
+            cells = r"^\| `(.*)` \| `(.*)` \| ([A-Z ]+?)(?: to (\S+))?(?: where (swapped|not)\b[^|]*)? \|$"
+            table = re.findall(cells, part, re.M)
+            assert len(table) == part.count("\n| `")
+            for call, ours, letters, tolerance, swapped in table:
+                theirs = f"{module}.{call}" if not swapped else exchanged(f"{module}.{call}", swapped == "swapped")
+                for data in (DATA[letter] for letter in letters.split()):
+                    case = library, version, theirs, ours, options, data, float(tolerance or TOLERANCE)
+                    yield pytest.param(*case, id=f"{module}.{call}-{data}{swapped and '-'}{swapped}")
+
+
+def exchanged(call, swapped):
+    """Return a call of Keras's Tversky as a version has it that swaps alpha and beta, or one that does not."""
+    truth, missed = np.ones((1, 2), "float32"), np.array([[1, 0]], "float32")
+    installed_swaps = float(keras.losses.tversky(truth, missed, alpha=1, beta=0)) > 0.25  # 0.5, or else 0
+    if installed_swaps == swapped:
+        return call
+    return re.sub(r"alpha=(.*?), beta=(.*?)([,)])", r"alpha=\2, beta=\1\3", call)
 
 
 def arrays(data, kind, mode):
     """Truth and predictions of a mode, which need not be the one that the data were made for."""
+    kind = "probabilities" if kind == "thresholded" else kind
     truth, predictions = np.array(PEERS["data"][data]["truth"]), np.array(PEERS["data"][data][kind], np.float32)
     if mode == "binary":
         return truth[..., 0], predictions[..., 0]
@@ -54,16 +72,20 @@ def arrays(data, kind, mode):
 
 
 def evaluate(ours, options, data, kind):
-    """Evaluate an expression of our losses, such as `dice(smooth=1) / 2`, as an array `[B]` or a scalar."""
+    """Evaluate an expression of our losses, such as `dice(smooth=1) / 2`, as an array `[B]` or a scalar.
+
+    A class gives the mean over samples, a function their values.
+    """
     common = eval(f"dict({options})")
 
     def bound(name):
         def loss(**given):
             own = {key: value for key, value in common.items() if key not in WITHOUT.get(name, ())}
-            own |= {"mode": "binary" if data in ("binary", "lines") else "multiclass", **given}
-            of = "two_classes" if data == "binary" and own["mode"] == "multiclass" else data
-            truth, predictions = arrays(of, kind, own["mode"])
-            value = getattr(losses, name)(truth, predictions, from_logits=kind == "logits", **own)
+            own |= {"mode": "binary" if data in ("binary", "lines", "empty") else "multiclass", **given}
+            truth, predictions = arrays(data, kind, own["mode"])
+            own["from_logits"], named = kind == "logits", getattr(losses, name)
+            is_class = isinstance(named, type)
+            value = named(**own)(truth, predictions) if is_class else named(truth, predictions, **own)
             return ops.convert_to_numpy(value).astype("float64")
 
         return loss
@@ -102,9 +124,22 @@ def test_every_recorded_call_is_in_the_document():
     """In a table on all of its data, or by name and library among what has no counterpart."""
     tested = {(case.values[2], case.values[5]) for case in rows()}
     for record in PEERS["records"]:
-        call = record["call"].split(".losses.")[1]
+        _, _, call = record["call"].split(".", 2)
         section = DOCUMENT.split(f"\n## {record['library']} {record['version']}\n")[1].split("\n## ")[0]
         assert (record["call"], record["data"]) in tested or f"- `{call}`" in section
+
+
+def test_keras_divides_probabilities_by_their_sum():
+    """And ours do not: the example of the document."""
+    truth, predictions = np.array([[1, 0]], "float32"), np.array([[0.9, 0.3]], "float32")
+    theirs = float(keras.losses.CategoricalCrossentropy()(truth, predictions))
+    assert float(keras.losses.SparseCategoricalCrossentropy()(np.array([0]), predictions)) == pytest.approx(theirs)
+    focal = float(keras.losses.CategoricalFocalCrossentropy(alpha=1)(truth, predictions))
+    assert focal == pytest.approx((1 - 0.9 / 1.2) ** 2 * theirs)
+    ours = float(losses.cross_entropy(truth, predictions, mode="multiclass")[0])
+    assert f"Keras's cross-entropy is {theirs:.4f} and ours is {ours:.4f}." in DOCUMENT.replace("\n  ", " ")
+    divided = predictions / predictions.sum(axis=-1, keepdims=True)
+    assert float(losses.cross_entropy(truth, divided, mode="multiclass")[0]) == pytest.approx(theirs)
 
 
 def test_options_of_a_section_are_dropped_only_where_a_loss_refuses_them():
