@@ -56,7 +56,7 @@ class LovaszLoss(OverlapLoss):
     def _losses(self, m: Masks, counts: Counts) -> Tensor:
         if self.hinge and m.mode == "multiclass":
             raise ValueError("`hinge=True` takes `mode` 'binary' or 'multilabel'. Received: 'multiclass', inferred")
-        errors = ops.relu(1 - (2 * m.t - 1) * m.logits) if self.hinge else ops.abs(m.t - m.p)
+        errors = ops.relu(1 - (2 * m.t - 1) * m.logits) if self.hinge else sums.absolute(m.t - m.p)
         weight = ops.ones_like(m.t) if m.weight is None else ops.broadcast_to(m.weight, ops.shape(m.t))
         if self.class_weight is not None and self.average == "micro":
             weight = weight * ops.convert_to_tensor(list(self.class_weight), dtype=weight.dtype)

@@ -37,7 +37,7 @@ class Counts:
         if m.raw is not m.t:
             products.append((m.raw,))
         if options.soft_label:  # Wang et al. 2023, "Dice semimetric losses", arXiv:2303.16296
-            products[0] = (ops.abs(m.t - p),)
+            products[0] = (absolute(m.t - p),)
         tp, truth, found, *raw = totals(m, options, *products)
         self.tp = (truth + found - tp) / 2 if options.soft_label else tp
         self.fp, self.fn = found - self.tp, truth - self.tp
@@ -56,6 +56,11 @@ class Counts:
             setattr(result, name, ops.sum(weights * getattr(self, name), axis=1, keepdims=True))
         result.absent, result.weighted = ops.all(self.absent, axis=1, keepdims=True), self.weighted
         return result
+
+
+def absolute(x: Tensor) -> Tensor:
+    """Return |x|, with a gradient of 0 at 0, where JAX's is 1."""
+    return x * ops.stop_gradient(ops.sign(x))
 
 
 def thresholded(p: Tensor, thresh: float | None) -> Tensor:
