@@ -5,7 +5,7 @@ from typing import Any, TypedDict
 
 from keras import ops
 
-from multiloss import _arguments, _frameworks
+from multiloss import _arguments, _frameworks, distribution
 from multiloss._arguments import Tensor
 from multiloss._base import Loss, divided_by_replicas
 from multiloss.overlap._engine import inputs, ratios
@@ -218,18 +218,23 @@ class OverlapLoss(Loss, Options):
             outside[name] = _arguments.weights(name, weight, y_pred, axes=1)
             zero = ops.equal(ops.reshape(weight, (-1,)), 0)
             left_out = zero if left_out is None else ops.logical_or(left_out, zero)
+        y_true = distribution.unaveraged(y_true)
         look = not self._looked and ops.is_tensor(y_true) and _frameworks.has_value(y_true)
         self._looked = self._looked or look
         m = inputs.masks(y_true, y_pred, inside, self, left_out=left_out, look=look)
         values, kept = self._values(m)
         values = self._of_batch(values)
+        averaged = self.reduction not in ("sum", "none", None)
+        # One loss of the whole batch on every replica is to be divided whatever its reduction; Keras divides means.
+        divided = not averaged and self.batch and self.across_replicas
         if not len(values.shape):
-            return divided_by_replicas(values) if self.means else values
+            return divided_by_replicas(values) if averaged or divided else values
         if kept is not None:
             kept, mask = ops.cast(self._of_batch(kept), values.dtype), outside.get("mask")
             fitted = mask if mask is None else ops.reshape(mask, (-1, 1)[: len(kept.shape)])
             outside["mask"] = kept if fitted is None else kept * fitted
-        return self._reduced(values, outside)
+        value = self._reduced(values, outside)
+        return divided_by_replicas(value) if divided else value
 
     def _values(self, m: Masks) -> tuple[Tensor, Tensor | None]:
         """Return the values `[R]` or `[R, C]`, and which of them count in a mean; None if all do."""
