@@ -1,4 +1,7 @@
-"""A batch spread over replicas trains as on one device, on the engines of the backend under test, in processes."""
+"""A batch spread over replicas trains as on one device, on the engines of the backend under test, in processes.
+
+All but one of these tests are in the full tier.
+"""
 
 import json
 import os
@@ -11,9 +14,8 @@ import keras
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.full
 BACKEND = keras.backend.backend()
-TRAIN = Path(__file__).parent / "train.py"
+HERE = Path(__file__).parent
 # (engine, number of processes)
 ENGINES = {
     "jax": [("data", 1), ("model", 1)],
@@ -40,11 +42,11 @@ def environments(engine, count):
     return [{}]
 
 
-def run(engine, count, folder, plan="train"):
+def run(engine, count, folder, plan="train", program="train.py"):
     """Exit codes and error output of the processes, all of which must end; their results are in files of their rank."""
     processes = [
         subprocess.Popen(
-            [sys.executable, TRAIN, engine, folder / f"{rank}.npz", plan],
+            [sys.executable, HERE / program, engine, folder / f"{rank}.npz", plan],
             env={**os.environ, **variables},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -70,6 +72,7 @@ def alone(tmp_path_factory):
     return dict(np.load(folder / "0.npz"))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(("engine", "count"), ENGINES)
 def test_trains_as_on_one_device(engine, count, alone, tmp_path):
     codes, errors = run(engine, count, tmp_path)
@@ -87,6 +90,28 @@ def test_trains_as_on_one_device(engine, count, alone, tmp_path):
                 np.testing.assert_allclose(got, expected, rtol=0, atol=1e-6 * np.abs(expected).max(), err_msg=name)
 
 
+# JAX has one program, and one loss of arrays that are whole.
+EACH = {
+    "jax": [],
+    "tensorflow": [("mirrored", 1, "few"), pytest.param("mirrored", 1, "all", marks=pytest.mark.full)],
+    "torch": [pytest.param("ddp", 2, "all", marks=pytest.mark.full)],
+}[BACKEND]
+
+if EACH:
+
+    @pytest.mark.parametrize(("engine", "count", "plan"), EACH)
+    def test_each_loss_of_masks_is_that_of_the_batch_or_the_mean_of_the_replicas(engine, count, plan, tmp_path):
+        codes, errors = run(engine, count, tmp_path, plan, "each.py")
+        assert codes == [0] * count, errors
+        results = dict(np.load(tmp_path / "0.npz"))
+        assert len(results["names"]) >= {"few": 12, "all": 34}[plan]
+        for what in ("values", "gradients"):
+            for name, *pair in zip(results["names"], results[f"expected {what}"], results[f"got {what}"], strict=True):
+                # Measured: 3e-7 of the largest, of float32 in another order.
+                atol = 1e-6 * np.abs(pair[0]).max()
+                np.testing.assert_allclose(*pair[::-1], rtol=0, atol=atol, err_msg=f"{what} of {name}")
+
+
 # What the replicas of several processes can do wrong. JAX has one program, whose arrays have one shape and dtype. After
 # an error, TensorFlow's processes have to start again, which takes half a minute each time: one of three.
 REFUSED = {"features": "`embeddings`", "dtype": "`labels`", "weights": "`sample_weight`"}
@@ -94,6 +119,7 @@ SEVERAL = [engine for engine in ENGINES[-1:] if engine[1] > 1]
 
 if SEVERAL:
 
+    @pytest.mark.full
     @pytest.mark.parametrize("plan", REFUSED if BACKEND == "torch" else ["features"])
     def test_replicas_that_differ_get_an_error_each(plan, tmp_path):
         codes, errors = run(*SEVERAL[0], tmp_path, plan)
@@ -101,6 +127,7 @@ if SEVERAL:
         for error in errors:
             assert f"{REFUSED[plan]} must have the same number of columns and the same dtype on every replica" in error
 
+    @pytest.mark.full
     def test_a_replica_that_dies_ends_the_others(tmp_path):
         codes, errors = run(*SEVERAL[0], tmp_path, "dies")
         assert codes[-1] == 3
@@ -131,6 +158,7 @@ for count in (1, 2, 4):
 
 if BACKEND == "jax":
 
+    @pytest.mark.full
     def test_work_is_divided_and_nothing_gathered_twice():
         output = subprocess.run(
             [sys.executable, "-c", PARTITION],

@@ -15,7 +15,17 @@ import keras
 import numpy as np
 from keras import ops
 
-from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss
+from multiloss import (
+    BatchDiceLoss,
+    ContrastiveLoss,
+    CrossEntropyLoss,
+    DiceLoss,
+    GeneralizedDiceLoss,
+    PairwiseUserLoss,
+    SupConLoss,
+    dice_loss,
+)
+from multiloss.losses import PairwiseLoss
 
 BACKEND = keras.backend.backend()
 ENGINE, OUT, PLAN = [*sys.argv[1:], "train"][:3]
@@ -29,9 +39,20 @@ X[:, 5] = X[:, 17] = X[:, 3]  # in the rows of several replicas, of one user and
 IDS = 2**24 + rng.choice(6, p=[0.5, 0.2, 0.1, 0.1, 0.05, 0.05], size=(STEPS, 48))  # some users have a single row
 IDS[:, [3, 5]], IDS[:, 17] = 2**24, 2**24 + 1
 WEIGHTS = rng.uniform(0.2, 3, size=(STEPS, 48)).astype("float32")
+LABELS = (rng.uniform(size=(STEPS, 48, 3)) < 0.4).astype("uint8")
+LABELS[:, 6:, 2] = 0  # so that other replicas than the first do not have this class
+
+
+class Halves(keras.losses.Loss):
+    """The mean of the losses of two replicas, of 12 rows each."""
+
+    def call(self, y_true, y_pred):
+        return (dice_loss()(y_true[:12], y_pred[:12]) + dice_loss()(y_true[12:], y_pred[12:])) / 2
+
 
 # name -> loss, optimizer, rows of the batches of a step, whether weighted, whether masked. Those of `contrastive` have
 # labels of 8 bits.
+OF_BATCH = {"batch": True, "across_replicas": ACROSS}
 SCENARIOS = {
     "user, SGD": (PairwiseUserLoss(margin=1.5, across_replicas=ACROSS), "sgd", [24], False, False),
     "user, Adam, sum, weights": (PairwiseUserLoss(reduction="sum", across_replicas=ACROSS), "adam", [24], True, False),
@@ -48,17 +69,42 @@ SCENARIOS = {
         False,
     ),
 }
+SCENARIOS |= {
+    "batch dice, SGD": (BatchDiceLoss(across_replicas=ACROSS), "steep", [24], False, False),
+    "dice, SGD, weights": (DiceLoss(mode="multilabel", **OF_BATCH), "steep", [24], True, False),
+    "generalized dice of indices, SGD, mask": (
+        GeneralizedDiceLoss(mode="multiclass", from_logits=True, **OF_BATCH),
+        *("steep", [24], False, True),
+    ),
+    "cross-entropy, Adam, sum, weights and mask": (
+        CrossEntropyLoss(mode="multilabel", from_logits=True, reduction="sum", **OF_BATCH),
+        *("adam", [24], True, True),
+    ),
+}
 if BACKEND != "jax":  # which refuses to divide a batch by devices that do not divide it
     SCENARIOS["user, SGD, 23 rows, weights"] = (PairwiseUserLoss(across_replicas=ACROSS), "sgd", [24, 23], True, False)
     SCENARIOS["supcon, Adam, 1 row"] = (SupConLoss(across_replicas=ACROSS), "adam", [24, 1], False, False)
+    SCENARIOS["batch dice, SGD, 23 rows, weights and mask"] = (
+        BatchDiceLoss(across_replicas=ACROSS),
+        *("steep", [24, 23], True, True),
+    )
+    SCENARIOS["cross-entropy, SGD, 1 row"] = (
+        CrossEntropyLoss(mode="multilabel", from_logits=True, **OF_BATCH),
+        *("steep", [24, 1], False, False),
+    )
+if BACKEND == "tensorflow":  # which adds up the losses of replicas: of batches, it is to be their mean
+    SCENARIOS["batch dice of each replica"] = (dice_loss() if ACROSS else Halves(), "steep", [24], False, False)
 if ENGINE == "workers":  # two processes compile each; "mirrored" has them all
     SOME = ("user, Adam, sum, weights", "supcon, SGD, weighted mean, weights and mask", "user, SGD, 23 rows, weights")
+    SOME += ("batch dice, SGD, 23 rows, weights and mask",)
     SCENARIOS = {name: SCENARIOS[name] for name in SOME}
 
 
 def data(loss):
-    ids = IDS.astype("uint8") if isinstance(loss, ContrastiveLoss) else IDS
-    return zip(X, ids, WEIGHTS, strict=True)
+    truth = IDS.astype("uint8") if isinstance(loss, ContrastiveLoss) else IDS
+    if not isinstance(loss, PairwiseLoss):
+        truth = LABELS.argmax(-1) if getattr(loss, "mode", None) == "multiclass" else LABELS
+    return zip(X, truth, WEIGHTS, strict=True)
 
 
 class Mask(keras.layers.Layer):
@@ -71,9 +117,10 @@ class Mask(keras.layers.Layer):
         return inputs[:, 0] > -0.5
 
 
-def build(masked):
+def build(loss, masked):
+    activation = "linear" if isinstance(loss, PairwiseLoss) or getattr(loss, "from_logits", False) else "sigmoid"
     # No bias in the last layer: it moves no distance, so that its gradient is rounding, which Adam would scale up.
-    layers = [Mask()] * masked + [keras.layers.Dense(8, "tanh"), keras.layers.Dense(3, use_bias=False)]
+    layers = [Mask()] * masked + [keras.layers.Dense(8, "tanh"), keras.layers.Dense(3, activation, use_bias=False)]
     model = keras.Sequential([keras.Input((FEATURES,)), *layers])
     start = np.random.default_rng(1)
     model.set_weights([start.normal(size=weight.shape) / 2 for weight in model.get_weights()])
@@ -81,12 +128,17 @@ def build(masked):
 
 
 def optimizer(name):
-    return {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}[name](1e-2)
+    kind, rate = {
+        "sgd": (keras.optimizers.SGD, 1e-2),
+        "steep": (keras.optimizers.SGD, 1.0),  # losses of masks are from 0 to 1, however many rows there are
+        "adam": (keras.optimizers.Adam, 1e-2),
+    }[name]
+    return kind(rate)
 
 
 def by_fit(loss, name, rows, weighted, masked):
     with STRATEGY.scope() if STRATEGY else contextlib.nullcontext():
-        model = build(masked)
+        model = build(loss, masked)
         model.compile(optimizer(name), loss)
     losses, every = [], slice(sum(rows))
     for x, y, weights in data(loss):
@@ -128,7 +180,7 @@ def by_workers(loss, name, rows, weighted, masked):
 
     index, count = STRATEGY.cluster_resolver.task_id, STRATEGY.num_replicas_in_sync
     with STRATEGY.scope():
-        model, rule = build(masked), optimizer(name)
+        model, rule = build(loss, masked), optimizer(name)
         rule.build(model.trainable_variables)
 
     @tf.function(reduce_retracing=True)
@@ -153,7 +205,7 @@ def by_ddp(loss, name, rows, weighted, masked):
     from torch import distributed
 
     index, count = distributed.get_rank(), distributed.get_world_size()
-    model, rule = build(masked), optimizer(name)
+    model, rule = build(loss, masked), optimizer(name)
     rule.build(model.trainable_variables)
     replicated = torch.nn.parallel.DistributedDataParallel(model)
 
