@@ -255,7 +255,7 @@ def test_a_parameter_is_a_number_a_scalar_or_a_variable(kind):
     with pytest.raises(TypeError, match=r"`temperature` must be .*\. Received"):
         SupConLoss(np.array([0.5]))
     if kind == "tensor":
-        with pytest.raises(TypeError, match=r"`temperature` must be of floats\. Received dtype: int32"):
+        with pytest.raises(TypeError, match=r"`temperature` must have a float dtype\. Received: int32"):
             SupConLoss(ops.convert_to_tensor(1, dtype="int32"))
 
 
