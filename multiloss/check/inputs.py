@@ -164,7 +164,7 @@ def load(text: str, seed: int) -> list[Case]:
         try:
             with open(text, "rb") as opened, np.load(opened) as file:  # NumPy does not close a broken file
                 arrays = dict(file)
-        except Exception as error:  # of zip, zlib or pickle, or for an .npy file: NumPy passes them on
+        except Exception as error:  # from zip, zlib or pickle, or for an .npy file
             raise TargetError(f"{text} is not a readable .npz file: {type(error).__name__}: {error}") from error
         ends = [name.removesuffix("y_true") for name in arrays if name.endswith("y_true")]
         given = {end.rstrip("_") or "batch": (arrays[f"{end}y_true"], arrays.get(f"{end}y_pred")) for end in ends}

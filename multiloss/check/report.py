@@ -105,7 +105,9 @@ class Report:
     def __post_init__(self) -> None:
         for (check, backend), count in Counter((cell.check, cell.backend) for cell in self.cells).items():
             if count > 1:  # the table has room for one
-                raise ValueError(f"`cells` must hold a check once for each backend. Received twice: {check}, {backend}")
+                raise ValueError(
+                    f"`cells` must have one cell per check and backend. Received twice: {check}, {backend}"
+                )
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -267,7 +269,7 @@ class Report:
         panels = "".join(_panel(check, row) for check, row in self._rows().items())
         if panels:
             legend = " ".join(f'<b class="b{i % 5}">&#9679;</b> {_escape(b)}' for i, b in enumerate(self.backends))
-            below += "<h2>Error by case</h2>\n<p>Error divided by tolerance; the dashed line is the tolerance. A cross "
+            below += "<h2>Error by case</h2>\n<p>Error divided by tolerance; the dashed line is 1. A cross at the top "
             below += f'marks an error that is not finite.</p>\n<p>{legend}</p>\n<div class="panels">\n{panels}</div>\n'
         return (
             f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'

@@ -411,6 +411,6 @@ def test_known_files_that_cannot_be_read(tmp_path):
 def test_a_cell_has_a_status_and_a_place_of_its_own():
     with pytest.raises(ValueError, match=r"^`status` must be one of \('pass', .*\)\. Received: 'ok'$"):
         Cell("value", "jax", "ok")
-    message = "^`cells` must hold a check once for each backend. Received twice: gradient, jax$"
+    message = r"^`cells` must have one cell per check and backend\. Received twice: gradient, jax$"
     with pytest.raises(ValueError, match=message):
         replace(REPORT, cells=(*CELLS, replace(NAN_JAX, status="pass")))

@@ -15,9 +15,9 @@ Values = tuple[Tensor, ...]
 class Side(NamedTuple):
     """One side of the pairs."""
 
-    x: Tensor  # [N, D]; rows without pairs are replaced by one with pairs
+    x: Tensor  # [N, D]; rows excluded from all pairs are replaced by one that is not
     labels: Tensor  # [N, K]
-    kept: Tensor | None  # [N], 1, or 0 for rows without pairs; None if all have pairs
+    kept: Tensor | None  # [N], 1, or 0 for excluded rows; None if all are kept
 
 
 def same_label(rows: Tensor, columns: Tensor) -> Tensor:

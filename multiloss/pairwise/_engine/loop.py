@@ -96,7 +96,7 @@ def reduced(
         tile: None, or the number of rows per tile. By default 2^21 / B', at least 64 and at most 256, which fits into
             caches and is small compared with the batch.
         share: None, or the rows to compute on this replica; rows and result are those of all replicas. The gradient is
-            that of this replica's rows, and 0 for the others. All replicas must use the result in the same plan.
+            that of this replica's rows, and 0 for the others. All replicas must use the result in the same way.
     """
     square = references is None
     halves = square and weights is None and share is None
@@ -350,7 +350,7 @@ def _in_halves(
 
     def lay_out(rows: Tensor) -> Tensor:
         filled = ops.concatenate([rows, rows[: count * size - batch]], axis=0)
-        # One row more than any tile reads: with a single tile, XLA would otherwise inline both loops.
+        # One row more than any tile reads: with a single tile, XLA would otherwise evaluate the bodies of both loops.
         return ops.concatenate([filled, filled[: width - size + 1]], axis=0)
 
     real = ops.cast(ops.arange(count * size, dtype="int32") < batch, x.dtype)
@@ -528,7 +528,7 @@ def _tile_of_block(plan: _Plan) -> Callable[[Any, Any], Any]:
         before, start, end, k, every, columns, index, weights, like, scale, least, parameters = carry
         size, width = ops.shape(like[0])[0], ops.shape(like[1])[0]
         # Computed again for each block, from carried coordinates and in a loop, as the columns are: computed outside,
-        # XLA evaluated the coordinates twice, and coincident points were not rounded in the same plan.
+        # XLA evaluated the coordinates twice, and coincident points were not rounded in the same way.
         rows, place = _points_of(every, start + i * size, size, scale)
         # Rows beyond the end belong to another replica.
         counted = (rows.real * ops.cast(place < end, rows.real.dtype))[:, None] * columns.real
