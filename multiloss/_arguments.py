@@ -1,8 +1,8 @@
-"""Static facts about arguments, checked before anything is computed: dtype, rank, shape, range of a parameter.
+"""Checks of arguments before any computation: dtype, rank, shape, and the range of parameters.
 
-Values inside a tensor are never looked at, so every check holds under `jax.jit`, `tf.function` and `torch.compile`.
-Each function returns its argument made ready for use, or raises an error that names the argument, what was expected and
-what was received, never the data.
+The checks do not read the values of arrays, so they also work under `jax.jit`, `tf.function` and `torch.compile`. Each
+function returns its argument in the form to use, or raises an error that names the argument, what was expected and what
+was received, but never shows data.
 """
 
 import math
@@ -38,32 +38,32 @@ def non_negative(name: str, value: Any, expected: str = "a finite number >= 0") 
 
 
 def non_negative_or_none(name: str, value: Any) -> float | None:
-    """Return the same, of an argument that may also be None."""
+    """Return the same for an argument that may also be None."""
     return None if value is None else non_negative(name, value, "None or a finite number >= 0")
 
 
 def positive(name: str, value: Any) -> float:
-    """Return a Python number that is finite and greater than 0, and neither more nor less in float32."""
+    """Return a Python number that is finite and greater than 0, in float32 as well."""
     return number(name, value, "a finite number >= 1.2e-38", lambda v: 2.0**-126 <= v < 2.0**128)
 
 
 def parameter(name: str, value: Any, check: Callable[[str, Any], float | None]) -> Any:
-    """Return a parameter of a loss: a Python number that is checked, or a scalar of floats that stays what it is.
+    """Return a parameter of a loss: a checked Python number, or a float scalar unchanged.
 
-    Such a scalar, a tensor or a `keras.Variable`, is checked by its value if it has one: not while it is traced.
+    The value of a scalar, a tensor or a `keras.Variable`, is checked too, except while it is traced.
     """
     if not is_parameter(value) or isinstance(value, (numbers.Real, np.ndarray)):
         return check(name, as_number(value))
     tensor = ops.convert_to_tensor(value)
     if "float" not in backend.standardize_dtype(tensor.dtype):
-        raise TypeError(f"`{name}` must be of floats. Received dtype: {backend.standardize_dtype(tensor.dtype)}")
+        raise TypeError(f"`{name}` must have a float dtype. Received: {backend.standardize_dtype(tensor.dtype)}")
     if _frameworks.has_value(tensor):
         check(name, as_number(value))
     return value
 
 
 def is_parameter(value: Any) -> bool:
-    """Whether a value is a number or a scalar, which is data, and not a constant."""
+    """Return whether a value is a number or a scalar, which is data instead of a static constant."""
     if isinstance(value, (bool, np.bool_)):
         return False
     if isinstance(value, numbers.Real):
@@ -73,38 +73,38 @@ def is_parameter(value: Any) -> bool:
 
 
 def as_number(value: Any) -> Any:
-    """Return a scalar as a Python number, and whatever else as it is."""
+    """Return a scalar as a Python number, and any other value unchanged."""
     if isinstance(value, (int, float)) or not is_parameter(value):
         return value
     return ops.convert_to_numpy(value).item()
 
 
 def threshold(value: float | None) -> float | None:
-    """Return `thresh`, checked."""
+    """Return the checked `thresh`."""
     return None if value is None else number("thresh", value, "None or a number in (0, 1)", lambda v: 0 < v < 1)
 
 
 def boolean(name: str, value: Any) -> bool:
-    """Return True or False."""
+    """Return a checked boolean."""
     if not isinstance(value, bool):
         raise TypeError(f"`{name}` must be True or False. Received: {value!r} of type {type(value).__name__}")
     return value
 
 
 def one_of(name: str, value: Any, allowed: Sequence[str | None]) -> Any:
-    """Return one of the words allowed, of which None may be one."""
+    """Return one of the allowed strings, which may include None."""
     if not isinstance(value, (str, type(None))) or value not in allowed:
         raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}. Received: {value!r}")
     return value
 
 
 def at_least_float32(dtype: str) -> str:
-    """Return the dtype to compute in: half precision and integers are raised to float32, float64 stays."""
+    """Return the dtype of the computation: float64 for float64, float32 for everything else."""
     return "float64" if dtype == "float64" else "float32"
 
 
 def numeric(name: str, value: Any) -> Tensor:
-    """Return a tensor of real numbers or booleans, its dtype as it came."""
+    """Return a tensor of real numbers or booleans, without a change of dtype."""
     _refuse_symbols(name, value)
     try:
         result = ops.convert_to_tensor(value)
@@ -117,7 +117,7 @@ def numeric(name: str, value: Any) -> Tensor:
 
 
 def classes(name: str, value: Any) -> Tensor:
-    """Return a tensor of numbers: integers as int32 or narrower, those beyond it set to its ends, not wrapped."""
+    """Return a tensor of numbers, with integers as int32 or narrower: values outside are clipped, not wrapped."""
     _refuse_symbols(name, value)
     value = ops.convert_to_tensor(value) if isinstance(value, keras.Variable) else value
     if isinstance(value, np.ndarray) or not ops.is_tensor(value):
@@ -156,15 +156,15 @@ def embeddings(name: str, value: Any) -> Tensor:
 def _refuse_symbols(name: str, value: Any) -> None:
     if isinstance(value, keras.KerasTensor):
         raise TypeError(
-            f"`{name}` must be an array of numbers. Received: a KerasTensor, a symbol of a functional model, without "
-            "values yet. Call the loss inside a layer of the model: `self.add_loss(loss(labels, x))`"
+            f"`{name}` must be an array of numbers. Received: a KerasTensor, a symbol of a functional model without "
+            "values. Call the loss inside a layer of the model: `self.add_loss(loss(labels, x))`"
         )
 
 
 def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = False) -> Tensor:
-    """Return integer labels as `[B, K]`, none rounded or wrapped; two rows have the same label if all K are equal.
+    """Return integer labels as `[B, K]`, not rounded or wrapped; two rows have the same label if all K are equal.
 
-    With `split`, as `[B, 2 K]`, their low and high 32 bits in int32, so that those of all dtypes compare.
+    With `split`, return their low and high 32 bits as int32 `[B, 2 K]`, so that labels of different dtypes compare.
     """
     _refuse_symbols(name, value)
     value = ops.convert_to_tensor(value) if isinstance(value, keras.Variable) else value
@@ -173,8 +173,8 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
     dtype = str(value.dtype) if host else backend.standardize_dtype(value.dtype)
     if "int" not in dtype and dtype != "bool":
         raise TypeError(
-            f"`{name}` must be integers: floats merge ids above 2**24, and text takes `multiloss.encode_ids`. (Keras "
-            "casts the labels of a plain function to float; those of a multiloss `Loss` it leaves.) "
+            f"`{name}` must be integers: floats merge ids above 2**24, and strings need `multiloss.encode_ids`. (Keras "
+            "casts the labels of a plain function to float, but not those of a multiloss `Loss`.) "
             f"Received dtype: {dtype}"
         )
     axes = rank(name, value)
@@ -185,7 +185,7 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
     if dtype == "bool":
         columns = ops.cast(columns, "int32")
     elif host:
-        columns = split_integers(columns)  # not yet narrowed by a backend, and never to be
+        columns = split_integers(columns)  # before a backend can narrow them
     columns = ops.convert_to_tensor(columns)
     if split and (dtype == "bool" or not host):
         columns = _split(columns)
@@ -193,7 +193,7 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
 
 
 def _split(columns: Tensor) -> Tensor:
-    """Split integers `[B, K]` as `split_integers` does, on whichever device they are."""
+    """Split integers `[B, K]` as `split_integers` does, on their device."""
     low, dtype = ops.cast(columns, "int32"), backend.standardize_dtype(columns.dtype)
     if dtype in ("int64", "uint64"):
         high = ops.cast(ops.floor_divide(ops.cast(columns, "int64"), 2**32), "int32")
@@ -205,7 +205,7 @@ def _split(columns: Tensor) -> Tensor:
 
 
 def ignore_label(value: Any) -> tuple[int, ...] | None:
-    """Return None or a label as a tuple of integers of 64 bits, one for each of its columns."""
+    """Return None, or a label as a tuple of 64-bit integers, one for each of its columns."""
     if value is None:
         return None
     value = value.tolist() if isinstance(value, np.ndarray) else value
@@ -220,7 +220,7 @@ def ignore_label(value: Any) -> tuple[int, ...] | None:
 
 
 def labels_other_than(ignored: tuple[int, ...], columns: Tensor) -> Tensor:
-    """Tell which labels, split into columns `[B, 2 K]`, are not the one ignored: bool `[B]`."""
+    """Return a mask `[B]` of the labels, split into columns `[B, 2 K]`, that differ from the ignored one."""
     if 2 * len(ignored) != columns.shape[1]:
         raise ValueError(
             f"`ignore_label` must have one integer for each of the {columns.shape[1] // 2} columns of the labels. "
@@ -231,7 +231,7 @@ def labels_other_than(ignored: tuple[int, ...], columns: Tensor) -> Tensor:
 
 
 def pair_weights(value: Any, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return weights of pairs `[B, B']` as floats, without a gradient."""
+    """Return pair weights `[B, B']` as floats, without a gradient."""
     result = ops.stop_gradient(floats("pair_weights", value))
     shape = tuple(result.shape) if rank("pair_weights", result) else ()
     full = (rows.shape[0], columns.shape[0])
@@ -243,10 +243,9 @@ def pair_weights(value: Any, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def weights(name: str, value: Any, rows: Tensor, axes: int, rows_name: str = "y_pred") -> Tensor:
-    """Return weights as floats: a scalar, or one for each index of `rows` along its first `axes` axes.
+    """Return weights as floats: a scalar, or one weight for each index of `rows` along its first `axes` axes.
 
-    The first axis must be the batch; a further one may be 1, or be left out with all after it, if it makes no
-    difference.
+    The first axis must be the batch. A further axis may have size 1, or be omitted with all axes after it.
     """
     result = floats(name, value)
     fits = rank(name, result) <= rank(rows_name, rows)
@@ -264,23 +263,23 @@ def weights(name: str, value: Any, rows: Tensor, axes: int, rows_name: str = "y_
 
 
 def described(value: Any) -> str:
-    """Return the shape of a tensor, or what else a value is, for a message."""
+    """Return the shape of a tensor, or the type of another value, for a message."""
     return f"shape: {tuple(value.shape)}" if hasattr(value, "shape") else f"{type(value).__name__}"
 
 
 def has_shape(value: Any, like: Tensor) -> bool:
-    """Whether a tensor has the shape of another, as far as is known in advance."""
+    """Return whether a tensor has the shape of another, as far as shapes are static."""
     shape, other = getattr(value, "shape", ()), like.shape
-    if shape == other:  # as a rule, and quicker
+    if shape == other:  # the usual case, and faster
         return True
     fits = all(None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=False))
     return len(shape) == len(other) and fits
 
 
 def same_shape(name: str, value: Tensor, other_name: str, other: Tensor) -> list[Tensor]:
-    """Raise if the shapes differ, but for sizes known only when running: for each, a 0 to be added to the result.
+    """Raise if the static shapes differ; return a 0 to add to the result for each size known only at run time.
 
-    Computing that 0 raises if the sizes differ after all.
+    Computing that 0 raises if the sizes differ.
     """
     if rank(name, value) != rank(other_name, other):
         raise ValueError(
@@ -292,8 +291,8 @@ def same_shape(name: str, value: Tensor, other_name: str, other: Tensor) -> list
 
 def _same_size(name: str, value: Tensor, other_name: str, other: Tensor, axis: int) -> list[Tensor]:
     if None in (value.shape[axis], other.shape[axis]):
-        # In a graph of TensorFlow, where a batch of one would broadcast in silence. To concatenate is the operation
-        # that refuses; so does a reshape, but TensorFlow takes for granted that it fits and optimises it away.
+        # In a TensorFlow graph, where a batch of one would broadcast silently. Concatenation raises for other sizes. A
+        # reshape would too, but TensorFlow assumes that it is valid and optimises it away.
         columns = [ops.zeros((ops.shape(x)[axis], 1), dtype="int32") for x in (value, other)]
         return [ops.sum(ops.concatenate(columns, axis=1))]
     if value.shape[axis] != other.shape[axis]:
@@ -309,11 +308,11 @@ def _as_array(name: str, value: Any) -> np.ndarray:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"`{name}` must have shape [B] or [B, K]. Received rows of different lengths") from error
-    return array if array.size else array.astype(np.int32)  # an empty list is of floats
+    return array if array.size else array.astype(np.int32)  # NumPy makes an empty list float
 
 
 def rank(name: str, value: Tensor) -> int:
-    """Return the number of axes, which must be known."""
+    """Return the number of axes, which must be static."""
     try:
         return len(value.shape)
     except ValueError as error:  # TensorFlow, in a graph

@@ -1,29 +1,29 @@
-"""The backends of Keras that multiloss is for: which are installed, and what to do about one that is missing."""
+"""The supported backends of Keras: which are installed, and how to install a missing one."""
 
 import importlib.util
 import os
 
 BACKENDS = ("tensorflow", "jax", "torch")
-# What each needs beside Keras. Keras's NumPy backend imports JAX.
+# Packages that differ from the backend's name. Keras's NumPy backend imports JAX.
 _PACKAGES = {"numpy": "jax"}
 
 
 def installed(backend: str) -> bool:
-    """Whether this Python can run a backend, as far as can be told without importing it."""
+    """Return whether the package of a backend is installed, without importing it."""
     return importlib.util.find_spec(_PACKAGES.get(backend, backend)) is not None
 
 
 def how_to_install(backend: str) -> str:
-    """Return what to do about a backend that is missing."""
+    """Return the command that installs a backend."""
     extra = backend in BACKENDS
     return "pip install " + (f'"multiloss[{backend}]"' if extra else _PACKAGES.get(backend, backend))
 
 
 class MissingBackendError(ImportError):
-    """Keras, or the backend that it is set to, could not be imported.
+    """Keras or its selected backend could not be imported.
 
     Args:
-        error: what the import of Keras raised.
+        error: the error that the import of Keras raised.
     """
 
     def __init__(self, error: Exception):

@@ -1,4 +1,4 @@
-"""The seam where frameworks differ: derivatives, the precision of a product, and what a tensor tells of itself."""
+"""Operations that differ between frameworks: derivatives, the precision of products, and properties of tensors."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -8,22 +8,22 @@ import keras
 import numpy as np
 from keras import backend, ops
 
-Tensor = Any  # a tensor of whichever backend Keras runs on
+Tensor = Any  # a tensor of the current backend
 Tensors = tuple[Tensor, ...]
 
 
 def differentiates() -> bool:
-    """Whether `vjp` knows the backend at hand. Keras's NumPy and OpenVINO, for one, have no derivatives."""
+    """Return whether `vjp` supports the current backend. Keras's NumPy and OpenVINO backends have no derivatives."""
     return backend.backend() in ("jax", "tensorflow", "torch")
 
 
 def vjp(
     function: Callable[..., tuple[Tensors, Any]], inputs: Sequence[Tensor]
 ) -> tuple[Tensors, Any, Callable[[Sequence[Tensor]], Sequence[Tensor]]]:
-    """Call `function(*inputs)`, which returns results and something besides, without a derivative.
+    """Call `function(*inputs)`, which returns results and auxiliary outputs that are not differentiated.
 
     Returns:
-        Both, and the function that takes an upstream gradient for each result, and returns that of each input.
+        Both, and a function that takes the upstream gradient of each result and returns the gradient of each input.
     """
     engines: dict[str, Any] = {"jax": _of_jax, "tensorflow": _of_tensorflow, "torch": _of_torch}
     results, rest, pull = engines[backend.backend()](function, inputs)
@@ -31,12 +31,12 @@ def vjp(
 
 
 def may_round_products() -> bool:
-    """Whether the inputs of `product` may be rounded: TensorFlow and torch have one setting for all products."""
+    """Return whether `product` may round its inputs: TensorFlow and torch have one setting for all products."""
     return bool(backend.backend() == "torch" or (backend.backend() == "tensorflow" and has_accelerator()))
 
 
 def has_accelerator(tensor: Tensor = None) -> bool:
-    """Whether what is made of a tensor is computed by something else than a processor."""
+    """Return whether results of a tensor are computed on a device other than a CPU."""
     if backend.backend() == "jax":
         import jax
 
@@ -49,17 +49,17 @@ def has_accelerator(tensor: Tensor = None) -> bool:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Matrix product, on JAX in the precision of its inputs on any hardware."""
+    """Return the matrix product; on JAX, in the precision of its inputs on any hardware."""
     if backend.backend() == "jax":
         import jax
 
         with jax.default_matmul_precision("highest"):
             return a @ b
-    return a @ b  # on torch, `ops.matmul` makes float32 of float64
+    return a @ b  # on torch, `ops.matmul` casts float64 to float32
 
 
 def has_value(tensor: Tensor) -> bool:
-    """Whether the value of a tensor can be read: not while a function is traced."""
+    """Return whether the value of a tensor can be read, which is not the case while a function is traced."""
     if backend.backend() == "jax":
         import jax
 
@@ -76,18 +76,18 @@ def has_value(tensor: Tensor) -> bool:
 
 
 def known_extent(tensor: Tensor) -> float | None:
-    """Return the largest entry by its size where to read it costs next to nothing: of a processor, and not in a graph.
+    """Return the largest absolute entry if reading it is cheap: on a CPU, and not in a graph; else None.
 
-    That is so within `jax.grad`, too, outside of `jit`.
+    This includes `jax.grad` outside of `jit`.
     """
     if has_accelerator(tensor):
         return None
     if backend.backend() == "jax":
         import jax
 
-        if isinstance(tensor, jax.core.Tracer):  # which has a value outside of `jit`; if JAX renames that, none
+        if isinstance(tensor, jax.core.Tracer):  # has a value outside of `jit`, unless JAX renames the method
             tensor = getattr(tensor, "to_concrete_value", lambda: None)()
-        if tensor is None or not getattr(tensor, "is_fully_addressable", True):  # it may be of NumPy by now
+        if tensor is None or not getattr(tensor, "is_fully_addressable", True):  # may be a NumPy array here
             return None
     elif not has_value(tensor):
         return None
@@ -97,7 +97,7 @@ def known_extent(tensor: Tensor) -> float | None:
 
 
 def runs_slowly_by_operation(tensor: Tensor) -> bool:
-    """Whether operations run one by one, each for tens of microseconds: outside of what is compiled, but for torch."""
+    """Return whether operations run one by one with tens of microseconds each: not compiled, and not torch."""
     if backend.backend() == "jax":
         return known_extent(tensor) is not None
     return backend.backend() == "tensorflow" and has_value(tensor)
@@ -113,17 +113,17 @@ def pools_slowly(tensor: Tensor) -> bool:
 
 @contextlib.contextmanager
 def explained(message: str) -> Iterator[None]:
-    """Say so where a framework cannot differentiate a function with a gradient of its own in some other way."""
+    """Raise NotImplementedError with this message if a kind of derivative does not support custom gradients."""
     try:
         yield
-    except (TypeError, RuntimeError) as error:  # of which NotImplementedError is one
+    except (TypeError, RuntimeError) as error:  # includes NotImplementedError
         if any(words in str(error) for words in ("custom_vjp", "setup_context", "jvp function")):
             raise NotImplementedError(message) from error
         raise
 
 
 def may_need_gradient(value: Any) -> bool:
-    """Whether anybody may ask for a gradient by a value: a tensor of floats that is not seen to need none."""
+    """Return whether a value may need a gradient: a float tensor, unless the framework shows that it needs none."""
     if isinstance(value, keras.Variable):
         return bool(value.trainable)
     if not ops.is_tensor(value) or "float" not in backend.standardize_dtype(value.dtype):
@@ -134,7 +134,7 @@ def may_need_gradient(value: Any) -> bool:
 
 
 def has_symbolic_size(tensor: Tensor) -> bool:
-    """Whether a size is a symbol of JAX: Keras asks for the shape of a result, and computes nothing."""
+    """Return whether a size is symbolic on JAX, where Keras only infers the shape of the result."""
     return backend.backend() == "jax" and not all(isinstance(size, int) for size in tensor.shape)
 
 
@@ -163,7 +163,7 @@ def _of_torch(function: Any, inputs: Sequence[Tensor]) -> Any:
     import torch
     from torch.autograd.graph import saved_tensors_hooks
 
-    # Hooks that keep what they are given: those of a checkpoint around this would take what is saved here for its own.
+    # Identity hooks: the hooks of an enclosing checkpoint would otherwise handle the tensors saved here.
     kept = contextlib.nullcontext() if torch.compiler.is_compiling() else saved_tensors_hooks(_same, _same)
     with torch.enable_grad(), kept:
         leaves = [tensor.detach().requires_grad_() for tensor in inputs]

@@ -1,8 +1,8 @@
-"""Import the losses once Keras is there, without importing it; say what is missing where Keras cannot be imported.
+"""Imports the losses right after Keras is imported, and explains a failed import of Keras.
 
-Keras can load a saved loss only after the module that registers it was imported. Whoever writes `import multiloss` and
-loads a model expects just that, while whoever wants the NumPy oracles, or collects tests with a plugin, must not pay
-for Keras and a backend. Hence the wait.
+Keras can load a saved loss only if the module that registers it was imported. `import multiloss` must ensure this for
+users who load a model, without importing Keras and a backend for users of the NumPy oracles or the pytest plugin. So
+the import of the losses waits for that of Keras.
 """
 
 import importlib
@@ -18,7 +18,7 @@ _PACKAGE = "multiloss"
 
 
 def load(modules: Sequence[str]) -> None:
-    """Import `modules` now if Keras has been imported, else right after it has."""
+    """Import `modules` now if Keras is already imported, otherwise right after its import."""
     if "keras" in sys.modules:
         for module in modules:
             importlib.import_module(module)
@@ -27,15 +27,15 @@ def load(modules: Sequence[str]) -> None:
 
 
 class _Finder:
-    """Watch imports of Keras and of our own modules, until Keras is imported and the outermost of them is done.
+    """Watches imports of Keras and of multiloss, until Keras is imported and the outermost import has finished.
 
-    The losses cannot be imported any earlier: what is importing Keras may be a module that they stand on.
+    The losses cannot be imported earlier, since Keras may be imported by a module that they depend on.
     """
 
     def __init__(self, modules: Sequence[str]):
         self.modules = modules
-        self.depth = 0  # how many of the imports that are watched are going on, one within another
-        self.failure: Exception | None = None  # the last of Keras
+        self.depth = 0  # the number of nested imports in progress
+        self.failure: Exception | None = None  # the last error from the import of Keras
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         package, _, rest = name.partition(".")
@@ -44,7 +44,7 @@ class _Finder:
         others = [finder for finder in sys.meta_path if finder is not self]
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
         if spec is None and rest in sys.modules[_PACKAGE].__all__:
-            # `from multiloss import DiceLoss`, where `multiloss.DiceLoss` was no attribute: an error that says why.
+            # `from multiloss import DiceLoss`, after the attribute was not found: raise the error that explains why.
             importlib.import_module(self.modules[0])
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
@@ -53,7 +53,7 @@ class _Finder:
                 self.depth += 1
                 try:
                     execute(module)
-                except Exception as error:  # whatever fails in the import of Keras: it is looked at, and raised again
+                except Exception as error:  # any failure is inspected and raised again
                     if name == "keras":
                         self.failure = error
                     elif error is self.failure or getattr(error, "name", None) == "keras":

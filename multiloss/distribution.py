@@ -1,19 +1,20 @@
-"""The one seam where a batch that is spread over replicas becomes whole. It names the frameworks' own API.
+"""Gathers a batch that is distributed over replicas, with the frameworks' own API.
 
-A replica is one of the devices that compute the same model, each on its rows of a batch: of JAX, a device of the mesh
-of `keras.distribution`; of TensorFlow, a replica of `tf.distribute`; of torch, a process of `torch.distributed`.
-`gather` makes the batch whole, and a `Share` says which of its rows are this replica's to compute.
+A replica is one of the devices that compute the same model, each on its rows of a batch: on JAX, a device of the mesh
+of `keras.distribution`; on TensorFlow, a replica of `tf.distribute`; on torch, a process of `torch.distributed`.
+`gather` returns the global batch, and a `Share` with the rows that this replica computes.
 
-**Gradients.** Every replica computes the same loss of the whole batch, and of its gradient the rows that it gave to the
-batch: complete, since the loss knows all columns. So no gradient travels back, and after the engine's own averaging the
-parameters move as on one device. `gather` multiplies by the number of replicas what the average over them divides by.
+**Gradients.** Every replica computes the same loss of the global batch, and the gradient of its own rows. This gradient
+is complete, since the loss has all columns. So no gradient is communicated, and after the engine's own averaging the
+parameters move as on one device. `gather` multiplies the gradient by the number of replicas, since the average divides
+by it.
 
-**JAX** has global arrays. Left to itself, XLA gathers parts of them in every step of a loop over tiles; so the batch is
-laid out whole on each device, once, and the work is split by `shard_map`.
+**JAX** has global arrays. By default, XLA gathers parts of them in every step of a loop over tiles. Instead, the batch
+is replicated to each device once, and `shard_map` splits the work.
 
-**TensorFlow and torch** gather twice a step: embeddings, labels and weights beside each other, as columns of float32
-that hold their bits and that nothing computes with; then the values of the rows. Before that, each replica tells the
-others what shape and dtype it has, so that replicas that do not fit get an error, where a collective might hang.
+**TensorFlow and torch** gather twice per step: first embeddings, labels and weights, concatenated as columns of float32
+that only carry their bits; then the values of the rows. Before that, replicas exchange their shapes and dtypes, so that
+a mismatch raises an error instead of hanging a collective.
 """
 
 from collections.abc import Callable
@@ -30,46 +31,46 @@ _DTYPES = ("float32", "float64", "int32", "int64", "uint32", "uint64")
 
 
 class Share:
-    """The rows of the whole batch that this replica is to compute, and how it gets to know the results of the others.
+    """The rows of the global batch that this replica computes, and the exchange of results between replicas.
 
-    This is the share of one replica in a program that has all arrays whole, as JAX has.
+    This base class is for programs whose arrays are global, as on JAX.
     """
 
     def __init__(self, count: int):
-        self.count = count  # of replicas
+        self.count = count  # the number of replicas
 
     def laid_out(self, part: Tensor) -> Tensor:
-        """Return a tensor of the whole batch that is there in full, once, for all that this replica does with it."""
+        """Return a tensor of the global batch, replicated to each device once."""
         return part
 
     def own(self, function: Callable[[Any, Any, Any], Any], others: Any) -> Any:
-        """Return `function(start, size, others)`, called for this replica's rows of the whole batch.
+        """Return `function(start, size, others)` for this replica's rows of the global batch.
 
         Its results are tensors of `size` rows.
         """
         raise NotImplementedError
 
     def whole(self, own: Tensor) -> Tensor:
-        """Return the rows of all replicas, `[B, S]`, of a result of `own`."""
+        """Return the rows of all replicas, `[B, S]`, given a result of `own`."""
         return own
 
     def placed(self, own: Tensor) -> Tensor:
-        """Return a result of `own` where it belongs in the whole batch, with zeros elsewhere."""
+        """Return a result of `own` at its place in the global batch, with zeros elsewhere."""
         return own
 
     def total(self, own: Tensor) -> Tensor:
-        """Return the gradient by a parameter, of all rows once the engine is done, of parts of replicas."""
+        """Return the gradient by a parameter, such that it covers all rows after the engine's own reduction."""
         return ops.sum(own)
 
     def loss(self, value: Tensor, averaged: bool) -> Tensor:
-        """Return a loss of the whole batch, averaged by Keras or not, as the engine wants it from each replica.
+        """Return the loss of the global batch as the engine expects it from each replica; Keras may have averaged it.
 
-        TensorFlow adds up the losses of the replicas, to which end Keras has divided any average by their number.
+        TensorFlow adds the losses of the replicas, for which Keras has already divided averages by their number.
         """
         return value
 
     def _attached(self, part: Tensor, whole: Tensor) -> Tensor:
-        """Return `whole`, rows of all replicas, with a gradient for this replica's part of it, if it is of floats."""
+        """Return `whole`, the rows of all replicas; if they are floats, this replica's part gets its gradient."""
         if "float" not in backend.standardize_dtype(part.dtype):
             return whole
 
@@ -89,15 +90,15 @@ class Share:
 
 
 def gather(rows: Tensors) -> tuple[Tensors, Share | None]:
-    """Return the rows of all replicas, in their order, and this replica's share; None if there is but one replica.
+    """Return the rows of all replicas, in their order, and this replica's share, None with a single replica.
 
     Args:
-        rows: name -> tensor `[b, n]` or None, under the names that the caller knows; `b` may differ between replicas.
-            Those of floats get their gradient: of this replica's rows, times the number of replicas. Of floats of at
-            least 32 bits, or integers; integers of fewer come back as int32.
+        rows: name -> tensor `[b, n]` or None, named as in the caller's arguments; `b` may differ between replicas.
+            Floats have at least 32 bits, and get the gradient of this replica's rows, times the number of replicas.
+            Integers of fewer than 32 bits are returned as int32.
 
     Raises:
-        ValueError: on every replica, if their tensors differ in n or in dtype, or one lacks what another has
+        ValueError: on every replica, if replicas differ in n, in dtype, or in which tensors are None
             (TensorFlow, in a graph: InvalidArgumentError).
     """
     engines = {"jax": _of_jax, "tensorflow": _of_tensorflow, "torch": _of_torch}
@@ -109,9 +110,9 @@ def gather(rows: Tensors) -> tuple[Tensors, Share | None]:
 
 
 def added_up(sums: list[Tensor]) -> list[Tensor]:
-    """Return sums `[1, n]` added up over all replicas, with the gradient of this replica's part, as in `gather`."""
-    beside, _ = gather({"counts": ops.concatenate(sums, axis=1)})
-    total, result, at = ops.sum(beside["counts"], axis=0, keepdims=True), [], 0
+    """Return sums `[1, n]` added over all replicas, with the gradient of this replica's part, as in `gather`."""
+    gathered, _ = gather({"counts": ops.concatenate(sums, axis=1)})
+    total, result, at = ops.sum(gathered["counts"], axis=0, keepdims=True), [], 0
     for part in sums:
         result.append(total[:, at : at + part.shape[1]])
         at += part.shape[1]
@@ -119,9 +120,9 @@ def added_up(sums: list[Tensor]) -> list[Tensor]:
 
 
 def unaveraged(labels: Any) -> Any:
-    """Return labels as integers where Keras has averaged them: to build a model under a strategy of several replicas.
+    """Return labels as integers if Keras has averaged them to build a model under a strategy of several replicas.
 
-    It takes the mean of the replicas' batches for an example of a batch, in a graph that never runs.
+    Keras uses the mean of the replicas' batches as an example batch, in a graph that never runs.
     """
     if backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -137,7 +138,7 @@ def _first(rows: Tensors) -> Tensor:
 
 
 def _between(before: Any, part: Tensor, after: Any) -> Tensor:
-    """Rows with as many rows of zeros before and after them."""
+    """Pad rows with `before` rows of zeros in front and `after` rows behind."""
     zeros = [ops.zeros((count, *tuple(part.shape)[1:]), dtype=part.dtype) for count in (before, after)]
     return ops.concatenate([zeros[0], part, zeros[1]], axis=0)
 
@@ -160,7 +161,7 @@ class _Mesh(Share):
         import jax
         from jax.sharding import PartitionSpec
 
-        # Over every axis of the mesh: devices that hold parts of one replica of the model share its work as well.
+        # Over every axis of the mesh: devices with shards of one model replica share its work as well.
         axes, size = self._mesh.axis_names, (self._batch + self.count - 1) // self.count
         run = jax.shard_map(
             lambda others: function(size * jax.lax.axis_index(axes), size, others),
@@ -204,13 +205,13 @@ class _Replica(Share):
         return value / self.count if backend.backend() == "tensorflow" and not averaged else value
 
     def collected(self, parts: list[Tensor]) -> list[Tensor]:
-        """Return the rows of all replicas of tensors `[b, n]`, sent beside each other."""
+        """Return the rows of all replicas for tensors `[b, n]`, sent as columns of one tensor."""
         bits = [_view(ops.stop_gradient(part), "float32") for part in parts]
         every = self._collect(ops.concatenate(bits, axis=1))
         whole, at = [], 0
         for part, columns in zip(parts, bits, strict=True):
             width = columns.shape[1]
-            # Taken, not sliced: torch makes numbers of 64 bits only of columns that lie side by side.
+            # `take` instead of a slice: torch reads 64-bit numbers only from contiguous columns.
             own = ops.take(every, range(at, at + width), axis=1)
             whole.append(self._attached(part, _view(own, backend.standardize_dtype(part.dtype))))
             at += width
@@ -221,7 +222,7 @@ class _Replica(Share):
 
 
 def _view(part: Tensor, dtype: str) -> Tensor:
-    """Read the bits of `[b, n]` as numbers of another dtype: `ops.view`, which Keras has from 3.12 on."""
+    """Reinterpret the bits of `[b, n]` as another dtype, as `ops.view` does in Keras from 3.12 on."""
     if backend.backend() == "torch":
         import torch
 
@@ -239,7 +240,7 @@ def _of_tensorflow(rows: Tensors) -> tuple[Tensors, Share] | None:
     import tensorflow as tf
 
     context = tf.distribute.get_replica_context()
-    # There is no context between steps, where Keras builds a model from symbols.
+    # There is no context between steps, where Keras builds a model from symbolic tensors.
     if context is None or context.num_replicas_in_sync == 1:
         return None
 
@@ -267,7 +268,7 @@ def _of_torch(rows: Tensors) -> tuple[Tensors, Share] | None:
 
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return None
-    from torch.distributed import _functional_collectives as functional  # which torch names where it deprecates others
+    from torch.distributed import _functional_collectives as functional  # recommended by torch in its deprecations
 
     count, index = distributed.get_world_size(), distributed.get_rank()
 
@@ -284,7 +285,7 @@ def _of_torch(rows: Tensors) -> tuple[Tensors, Share] | None:
     sizes = [facts[0] for facts in every]
     longest = max(sizes)
 
-    def collect_rows(bits: Tensor) -> Tensor:  # as many from each, and then without what fills them up
+    def collect_rows(bits: Tensor) -> Tensor:  # padded to the same size, then cut
         filled = collect(_between(0, bits, longest - sizes[index]))
         return torch.cat([part[:size] for part, size in zip(filled.split(longest), sizes, strict=True)])
 
@@ -297,7 +298,7 @@ def _whole(rows: Tensors, share: _Replica) -> tuple[Tensors, Share]:
 
 
 def _facts(rows: Tensors) -> list[int]:
-    """How many columns each has, and of what dtype: two numbers each."""
+    """Return the number of columns and the dtype of each tensor, as two numbers."""
     facts: list[int] = []
     for part in rows.values():
         given = (0, 0) if part is None else (part.shape[1], _DTYPES.index(backend.standardize_dtype(part.dtype)))

@@ -1,6 +1,6 @@
-"""User ids of any kind, made into integers that every backend compares exactly.
+"""Encodes user ids of any type as integers that every backend compares exactly.
 
-Runs on the host, on NumPy alone: call it once on a data set, before `fit`.
+Runs on the host with NumPy only: call it once on a data set, before `fit`.
 """
 
 import hashlib
@@ -14,31 +14,31 @@ _EXPECTED = "a 1-D array-like of integers, strings or bytes"
 
 
 def encode_ids(ids: Any) -> np.ndarray:
-    """Encode user ids as pairs of int32, the integers that every backend passes on unchanged.
+    """Encode user ids as pairs of int32, which every backend passes on unchanged.
 
-    JAX wraps integers beyond 32 bits in silence, torch refuses uint64, and no backend's loss can compare strings. Pass
+    JAX silently wraps integers beyond 32 bits, torch rejects uint64, and no backend's loss can compare strings. Pass
     the result as the labels of `PairwiseUserLoss`, which compares whole rows.
 
-    Ids that are equal in Python get the same code (`"7"`, `b"7"` and `7` are three ids). Ids that differ get different
-    codes: always if they are integers, which are stored in two's complement, low half first; up to the odds of a 64-bit
-    hash if they are text, which is hashed with BLAKE2b, the same in every process, run and machine. The odds that any
-    two of n different names collide are about n^2 / 2^65: 3e-8 for a million names. Where names and integers are mixed,
-    a given name meets a given integer with odds 2^-64.
+    Ids that are equal in Python get the same code (`"7"`, `b"7"` and `7` are three ids). Different integers always get
+    different codes: their two's complement, low half first. Strings and bytes are hashed to 64 bits with BLAKE2b, which
+    gives the same code in every process, run and machine. The probability that any two of n different names collide is
+    about n^2 / 2^65: 3e-8 for a million names. If names and integers are mixed, a given name collides with a given
+    integer with probability 2^-64.
 
     Args:
         ids: array-like `[N]` of integers of any width up to 64 bits, booleans, `str`, `bytes`, or Python objects of
             these types: a list, an array, a pandas Series or Index, a tensor on the host. (NumPy's own arrays of bytes
-            drop trailing NULs before they get here.)
+            drop trailing NULs beforehand.)
 
     Returns:
         int32 array `[N, 2]`.
 
     Raises:
-        TypeError: for floats (beyond 2^53 they do not tell integers apart; convert them to an integer type first) and
+        TypeError: for floats (beyond 2^53 they do not distinguish integers; convert them to an integer type first) and
             for elements of any other type.
         ValueError: for missing values (None, NaN, NA, NaT, masked entries), for a rank other than 1, for integers
-            outside [-2^63, 2^64), and for negative integers together with integers of 2^63 and more, for which 64 bits
-            are too few. For that reason, too, codes of -1 and of 2^64 - 1 from two different calls are equal.
+            outside [-2^63, 2^64), and for negative integers together with integers of 2^63 and more, which do not fit
+            into 64 bits. For the same reason, codes of -1 and 2^64 - 1 from two different calls are equal.
 
     Example:
         >>> from multiloss import encode_ids
@@ -51,7 +51,7 @@ def encode_ids(ids: Any) -> np.ndarray:
     if np.ma.is_masked(ids):
         raise ValueError("`ids` must have no missing values. Received: masked entries")
     if isinstance(ids, (list, tuple)):
-        # As an array of objects: NumPy would make [1, "1"] two equal strings, and [2**63, -1] floats.
+        # As an array of objects: NumPy would convert [1, "1"] to two equal strings, and [2**63, -1] to floats.
         array = np.empty(len(ids), dtype=object)
         for index, value in enumerate(ids):
             array[index] = value
@@ -95,6 +95,6 @@ def _check_elements(values: list[Any], dtype: np.dtype) -> None:
 
 
 def _hash(name: str | bytes) -> int:
-    # `person` keeps the text and the bytes of one name apart, as Python does; "surrogatepass" takes any str.
+    # `person` gives str and bytes of one name different codes, as Python does; "surrogatepass" accepts any str.
     data, kind = (name, b"bytes") if isinstance(name, bytes) else (name.encode("utf-8", "surrogatepass"), b"str")
     return int.from_bytes(hashlib.blake2b(data, digest_size=8, person=kind).digest(), "little")

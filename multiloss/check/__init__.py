@@ -1,7 +1,7 @@
-"""Hold any Keras loss to its oracle, on every backend.
+"""Check any Keras loss against an oracle, on every backend.
 
-`check_loss` makes a `Report`; `assert_consistent` is the same for a test; `multiloss check` is the command. Importing
-this imports neither Keras nor a backend: those run in processes of their own.
+`check_loss` returns a `Report`, `assert_consistent` is its form for tests, and `multiloss check` is the command.
+Importing this package imports neither Keras nor a backend: each backend runs in its own process.
 """
 
 from multiloss.check.asserting import assert_consistent

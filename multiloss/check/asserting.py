@@ -1,4 +1,4 @@
-"""`assert_consistent`, for the tests of whoever writes a loss, and the backends that pytest was told to use."""
+"""`assert_consistent`, for use in test suites, and the backends that the pytest plugin selects."""
 
 import atexit
 from typing import Any
@@ -7,15 +7,15 @@ from multiloss.check.pool import Workers
 from multiloss.check.report import Report
 from multiloss.check.run import check_loss
 
-# Set by the pytest plugin; None means those installed.
+# Set by the pytest plugin; None means all installed backends.
 backends: list[str] | None = None
-# Of all assertions in this process.
+# Shared by all assertions in this process.
 _workers = Workers()
 atexit.register(_workers.close)
 
 
 def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report:
-    """Fail unless a loss holds on every backend: three lines of a test.
+    """Fail unless a loss passes its checks on every backend.
 
         from multiloss.check import assert_consistent
 
@@ -25,15 +25,15 @@ def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report
     Args:
         loss: the target, as in `check_loss`.
         oracle: as in `check_loss`.
-        **arguments: as in `check_loss`. Without `backends`, those of the option `--multiloss-backends` of pytest, or of
-            `multiloss_backends` in its configuration, count. Workers are kept for the next assertion.
+        **arguments: as in `check_loss`. The default of `backends` is pytest's option `--multiloss-backends`, or
+            `multiloss_backends` in its configuration. Workers are kept for the next assertion.
 
     Returns:
-        The report, for whoever wants to look closer.
+        The report.
 
     Raises:
         AssertionError: if a check fails, with the report as its text.
-        ValueError, OSError: as `check_loss`.
+        ValueError, OSError: as in `check_loss`.
     """
     __tracebackhide__ = True
     arguments = {"backends": backends, "workers": _workers, **arguments}

@@ -12,19 +12,19 @@ from multiloss.check.inputs import FAMILIES
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.run import CHECKS, check_loss
 
-_DESCRIPTION = """Hold a Keras loss to its oracle, and to itself, on every backend.
+_DESCRIPTION = """Check a Keras loss against an oracle, and for consistency, on every backend.
 
-TARGET is `module:attribute` or `path.py:attribute`, with a call of it if there are arguments:
+TARGET is `module:attribute` or `path.py:attribute`, followed by a call if there are arguments:
 
     multiloss check keras.losses:Dice
     multiloss check "multiloss:dice_loss(smooth=1.0)" --oracle my_oracles.py:dice
     multiloss check my_losses.py:MyLoss --inputs one-hot --backends jax,torch
 
-Exit code: 0 all checks hold, 1 one fails (or passes though listed as known to fail), 2 they could not be made."""
+Exit code: 0 if all checks pass, 1 if one fails (or a known failure passes), 2 if the checks could not run."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run `multiloss` with arguments, by default those of the command line, and return its exit code."""
+    """Run `multiloss` with the given or the command line's arguments, and return its exit code."""
     parser = argparse.ArgumentParser(prog="multiloss", description="Keras 3 losses, exact on every backend.")
     parser.add_argument("--version", action="version", version=f"multiloss {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -32,31 +32,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "check", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, help="check a loss"
     )
     add = check.add_argument
-    add("target", metavar="TARGET", help="the loss: a function, a Loss class, an instance, or a call that makes one")
-    add("--oracle", metavar="TARGET", help="a NumPy function of (y_true, y_pred) that values must agree with")
+    add("target", metavar="TARGET", help="the loss: a function, a Loss class, an instance, or a call that returns one")
+    add("--oracle", metavar="TARGET", help="a NumPy function of (y_true, y_pred) that the loss must agree with")
     add("--inputs", metavar="INPUTS", help=f"{', '.join(FAMILIES)}; an .npz file; or a function of a seed")
-    add("--backends", metavar="NAMES", help="comma-separated; by default those installed")
+    add("--backends", metavar="NAMES", help="comma-separated; default: all installed backends")
     add(
         "--backend",
         metavar="NAME=PYTHON",
         action="append",
         default=[],
-        help="a backend of another Python, beside those above; repeatable",
+        help="run a backend in another Python, in addition to --backends; repeatable",
     )
-    add("--seed", type=int, default=0, help="of the random inputs")
-    add("--only", metavar="CHECK", action="append", help=f"one of: {', '.join(CHECKS)}; repeatable")
+    add("--seed", type=int, default=0, help="seed of the random inputs")
+    add("--only", metavar="CHECK", action="append", help=f"run only this check: {', '.join(CHECKS)}; repeatable")
     add("--search", type=int, default=0, metavar="N", help="draw N more cases and show the smallest that fails")
-    add("--known", metavar="FILE", help="known failures, `CHECK [BACKEND]` a line; one that passes is reported")
+    add("--known", metavar="FILE", help="known failures, one `CHECK [BACKEND]` per line; one that passes is reported")
     add(
         "--timeout",
         type=float,
         default=TIMEOUT,
         metavar="SECONDS",
-        help="that a backend may take for one answer (default: %(default)g)",
+        help="limit for one request to a backend (default: %(default)g)",
     )
     add("--json", metavar="FILE", help="write the report as JSON")
-    add("--html", metavar="FILE", help="write the report as a page with a plot")
-    add("--debug", action="store_true", help="show the traceback of what went wrong")
+    add("--html", metavar="FILE", help="write the report as an HTML page with plots")
+    add("--debug", action="store_true", help="show the traceback of an error")
     given = parser.parse_args(arguments)
     progress = _Progress()
     files = {"--json": given.json, "--html": given.html}
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path, text in ((given.json, report.json), (given.html, report.html)):
             if path:
                 Path(path).write_text(text() + "\n", encoding="utf-8")
-    except (Exception, SystemExit) as error:  # code of a user runs here too, and raises what it likes
+    except (Exception, SystemExit) as error:  # user code runs here too and may raise anything
         progress.clear()
         if given.debug:
             traceback.print_exc()
@@ -105,7 +105,7 @@ def _backends(names: str | None, others: Sequence[str]) -> dict[str, str | None]
 
 
 class _Progress:
-    """How far each backend is, on one line of a terminal; nothing elsewhere."""
+    """Show the progress of each backend on one line of a terminal; print no progress elsewhere."""
 
     def __init__(self) -> None:
         self.done: dict[str, str] = {}

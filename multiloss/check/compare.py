@@ -1,44 +1,44 @@
-"""How far results are from what they should be, and how far they may be. Pure: arrays in, numbers out."""
+"""Errors of results and their tolerances. Pure functions: arrays in, numbers out."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-# float32 rounds to 6e-8; formulas of some hundred operations, and sums of some dozen terms, stay within this.
+# float32 rounds to 6e-8. Formulas of some hundred operations, and sums of some dozen terms, stay within these.
 VALUE = 1e-5
 GRADIENT = 1e-4
 ROUNDING = 2.0**-24
-# What a rounding of the inputs to float32 does to a result, a correct formula may do some times over.
+# A correct formula may be off by this many times the effect of rounding its inputs to float32.
 ROUNDINGS = 8.0
-# Machine epsilon, and what a formula of some dozen operations may make of it.
+# Machine epsilon times 8, for formulas of some dozen operations.
 HALF = {"float16": 8 * 2.0**-10, "bfloat16": 8 * 2.0**-7}
-# Step of central differences in float64, as a share of the spread of the inputs: the error of the formula, and that of
-# rounding, are 1e-10 of the result each.
+# Step of central differences in float64, relative to the spread of the inputs: the truncation error and the rounding
+# error are 1e-10 of the result each.
 STEP = 1e-5
-# For where the slope changes within such a step, as that of a logarithm does near 0.
+# For inputs where the slope changes within such a step, as that of a logarithm does near 0.
 CLOSE_STEP = 1e-8
-# The same where something rounds to float32 on the way, as Keras's `ops.mean` does on JAX and torch: 1e-5 and 2e-5.
+# For losses that round to float32 inside, as Keras's `ops.mean` does on JAX and torch: the errors are 1e-5 and 2e-5.
 COARSE_STEP = 3e-3
 COARSE_GRADIENT = 2e-3
 
 
 class Difference(NamedTuple):
-    """Largest error, in the unit of the largest it may be."""
+    """The largest error relative to its tolerance, and that tolerance."""
 
     error: float
     tolerance: float
 
     @property
     def ratio(self) -> float:
-        """The error as a multiple of its tolerance; infinite if it is no number."""
+        """The error divided by its tolerance; infinite if the error is NaN or the tolerance is 0."""
         if self.error == 0:
             return 0.0
         return self.error / self.tolerance if self.tolerance and not np.isnan(self.error) else float("inf")
 
 
 def difference(got: Any, expected: Any, tolerance: Any) -> Difference:
-    """Compare arrays of the same shape; the tolerance may be one too. Where infinities are expected, they must come."""
+    """Compare arrays of the same shape; the tolerance may be an array too. Expected infinities must match."""
     got, expected = np.asarray(got, np.float64), np.asarray(expected, np.float64)
     if got.shape != expected.shape:
         return Difference(float("inf"), largest(tolerance))
@@ -59,41 +59,41 @@ def _worst(off: np.ndarray, tolerance: Any) -> Difference:
 
 
 def largest(array: Any) -> float:
-    """Return the largest finite absolute value, 0 if there is none."""
+    """Return the largest finite absolute value, or 0 if there is none."""
     array = np.abs(np.asarray(array, np.float64))
     array = array[np.isfinite(array)]
     return float(array.max()) if array.size else 0.0
 
 
 def rounded(x: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Return x as other roundings to float32 might have left it, in float64: every number once up and once down."""
+    """Return two float64 copies of x, each number moved by a float32 rounding: up in one copy, down in the other."""
     up = np.random.default_rng(seed).choice([-1.0, 1.0], x.shape)
     return [x.astype(np.float64) * (1 + ROUNDING * sign) for sign in (up, -up)]
 
 
 def points(x: np.ndarray, step_size: float = STEP) -> tuple[np.ndarray, np.ndarray]:
-    """Return the points that one-sided differences need, `[1 + 2 N, ...]`, x itself first, and the steps `[N]`."""
+    """Return the points for one-sided differences, `[1 + 2 N, ...]` with x first, and the steps `[2 N]`."""
     exact = x.astype(np.float64)
     spread = float(np.std(exact)) or max(1.0, largest(exact))
     step = np.zeros((exact.size, exact.size))
     np.fill_diagonal(step, step_size * spread)
     step = step.reshape(exact.size, *exact.shape)
     everything = np.concatenate([exact[None], exact + step, exact - step])
-    # What was added once x and the step are rounded:
-    taken = (everything[1:] - exact).reshape(2 * exact.size, -1)
-    return everything, np.abs(taken).max(axis=1)
+    # The actual steps, after rounding.
+    steps = (everything[1:] - exact).reshape(2 * exact.size, -1)
+    return everything, np.abs(steps).max(axis=1)
 
 
 class Slopes(NamedTuple):
-    """One-sided derivatives, `[...]` as x: equal where the function is smooth, and a subgradient lies between them."""
+    """One-sided derivatives in the shape of x: equal where the function is smooth; a subgradient lies between them."""
 
     lower: np.ndarray
     upper: np.ndarray
-    rounding: float = 0.0  # what rounding the function's values to float64 may change in them
+    rounding: float = 0.0  # error from rounding the function's values to float64
 
 
 def slopes(sums: np.ndarray, steps: np.ndarray, shape: Sequence[int]) -> Slopes:
-    """Return the derivatives from the function's values at `points`."""
+    """Return the one-sided derivatives, given the function's values at `points`."""
     count = (len(sums) - 1) // 2
     with np.errstate(invalid="ignore", divide="ignore"):
         ahead = (sums[1 : 1 + count] - sums[0]) / steps[:count]
@@ -103,7 +103,7 @@ def slopes(sums: np.ndarray, steps: np.ndarray, shape: Sequence[int]) -> Slopes:
 
 
 def gradient_difference(got: Any, slopes: Sequence[Slopes], tolerance: Any) -> Difference:
-    """Compare a gradient with slopes, of which the nearest counts. Whatever lies between the two sides is right."""
+    """Compare a gradient with the nearest of several slopes. Any value between the one-sided derivatives is correct."""
     if got is None or np.shape(got) != slopes[0].lower.shape:
         return Difference(float("inf"), largest(tolerance))
     got = np.asarray(got, np.float64)
@@ -111,14 +111,14 @@ def gradient_difference(got: Any, slopes: Sequence[Slopes], tolerance: Any) -> D
         return Difference(float("nan"), largest(tolerance))
     offs = []
     for lower, upper, _ in slopes:
-        known = np.isfinite(lower) & np.isfinite(upper)  # beyond the domain of the function, none is known
+        known = np.isfinite(lower) & np.isfinite(upper)  # outside the function's domain there is no slope
         with np.errstate(invalid="ignore"):
             offs.append(np.where(known, np.maximum(np.maximum(lower - got, got - upper), 0), 0))
     return _worst(np.min(offs, axis=0), tolerance)
 
 
 def halved(x: np.ndarray, dtype: str) -> np.ndarray:
-    """Return float32 inputs rounded to half precision, as float32."""
+    """Return float32 inputs rounded to half precision, stored as float32."""
     if dtype == "float16":
         with np.errstate(over="ignore"):
             return x.astype(np.float16).astype(np.float32)
@@ -135,9 +135,9 @@ def oracle_results(
     seed: int,
     slope: bool,
 ) -> dict[str, Any]:
-    """Return the value of an oracle and, if `slope`, its slopes, and what roundings of x change in either.
+    """Return the value of an oracle, its slopes if `slope` is true, and how much rounding x changes both.
 
-    "close" is a function that returns the slopes of `CLOSE_STEP`.
+    "close" is a function that returns the slopes with `CLOSE_STEP`.
     """
 
     def total(point: np.ndarray) -> float:
@@ -154,7 +154,7 @@ def oracle_results(
         if np.asarray(value).dtype.kind not in "biuf":  # None would become nan
             raise TypeError(f"it must return numbers. Received: {type(value).__name__}")
         value = np.asarray(value, np.float64)
-        # Of many pixels or features roundings cancel, and oracles are slow.
+        # Skipped for many pixels or features: there rounding errors cancel, and oracles are slow.
         others = [np.asarray(oracle(y, other), np.float64) for other in (rounded(x, seed) if slope else [])]
         sensitivity = np.max([np.abs(v - value) for v in others], axis=0, initial=0)
         result: dict[str, Any] = {"value": value, "sensitivity": sensitivity}
@@ -167,9 +167,9 @@ def oracle_results(
 
 
 def moved(before: Slopes, *after: Slopes) -> np.ndarray:
-    """Return by how much slopes differ in each row, where they are known: the most, since one entry may be lucky.
+    """Return the largest change of the known slopes in each row, since a single entry may be unchanged by luck.
 
-    Rounding in float64, which has its share in this, is the least that it may be.
+    The result is at least the rounding error in float64.
     """
     with np.errstate(invalid="ignore"):
         off = np.abs([pair for other in after for pair in (before.lower - other.lower, before.upper - other.upper)])

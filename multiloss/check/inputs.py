@@ -1,4 +1,4 @@
-"""The batches that a loss is tried on: hard ones, by family. NumPy only."""
+"""The batches that a loss is checked on: difficult inputs, by family. NumPy only."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from multiloss.check.targets import TargetError, resolve
 
 
 class Case(NamedTuple):
-    """One batch. `plain` are those on which checks are made that need only one batch."""
+    """One batch. `plain` marks the case for checks that need only one batch."""
 
     name: str
     y: np.ndarray
@@ -20,7 +20,7 @@ class Case(NamedTuple):
 
     @property
     def large(self) -> bool:
-        """Whether it has more elements than float16 can count: too many for central differences."""
+        """Whether it has more than 65504 elements, the largest float16: too many for central differences."""
         return self.x.size > 65504
 
 
@@ -36,7 +36,7 @@ _LARGE = 65_600
 
 
 def guess(target: str) -> str:
-    """Return the family that the name of a target suggests: "regression" if it suggests none."""
+    """Return the family that the target's name suggests, "regression" by default."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.partition(":")[2].partition("(")[0]).lower()
     order = _BY_NAME if "categorical" not in name else (_BY_NAME[0], _BY_NAME[3])
     return next((family for pattern, family in order if re.search(pattern, name)), "regression")
@@ -47,8 +47,8 @@ def family(name: str, seed: int, logits: bool = False) -> list[Case]:
 
     Args:
         name: one of `FAMILIES`.
-        seed: of the random numbers.
-        logits: whether predictions are logits instead of probabilities, where they are of classes.
+        seed: seed of the random numbers.
+        logits: whether predictions of classes are logits instead of probabilities.
     """
     rng = np.random.default_rng(seed)
     make: dict[str, Callable[[Any, bool], list[Case]]] = {
@@ -88,13 +88,13 @@ def _squash(x: Any, logits: bool) -> Any:
 
 
 def _ends(truth: Any, logits: bool, right: bool) -> Any:
-    """Predictions as sure as they can be."""
+    """Return saturated predictions: probabilities of 0 and 1, or logits of +-1e4."""
     p = np.where((truth > 0) == right, 1.0, 0.0)
     return 1e4 * (2 * p - 1) if logits else p
 
 
 def _masks(rng: Any, logits: bool) -> list[Case]:
-    shape = (_ROWS, 2, 2, 1)  # small, since central differences need two values for each entry
+    shape = (_ROWS, 2, 2, 1)  # small: central differences need two evaluations per entry
     y, x = rng.integers(0, 2, shape), _squash(rng.normal(size=shape), logits)
     y[:, 0, 0], y[:, 0, 1] = 0, 1
     many = rng.integers(0, 2, (1, 257, 256, 1))
@@ -108,7 +108,7 @@ def _masks(rng: Any, logits: bool) -> list[Case]:
         Case("sure and wrong", y, _ends(y, logits, False)),
         Case("empty, and predicted so", 0 * y, _ends(0 * y, logits, True)),
         Case("many pixels", many, _squash(rng.normal(size=many.shape), logits)),
-        # Sums of random pixels are half as large: float16 holds those.
+        # Full masks: sums of random pixels are half as large, and do not overflow float16.
         Case("many full pixels", np.ones_like(many), _ends(np.ones_like(many), logits, True)),
     ]
 
@@ -148,24 +148,24 @@ def _regression(rng: Any, _: bool) -> list[Case]:
 
 
 def load(text: str, seed: int) -> list[Case]:
-    """Return the cases of a user: of an `.npz` file, or of a function that makes them.
+    """Return a user's cases, from an `.npz` file or a function.
 
     Args:
         text: path of an `.npz` with arrays `y_true` and `y_pred`, or `NAME_y_true` and `NAME_y_pred` for each case; or
             a target (see `targets.resolve`): a function of a seed that returns `{name: (y_true, y_pred)}`.
-        seed: handed to the function.
+        seed: passed to the function.
 
     Raises:
-        TargetError: if there is no such file, or what it holds is something else.
+        TargetError: if the file does not exist, or if the cases have another form.
     """
     if text.endswith(".npz"):
         if not Path(text).is_file():
             raise TargetError(f"no such file: {text}")
         try:
-            with open(text, "rb") as opened, np.load(opened) as file:  # NumPy leaves a broken one open
+            with open(text, "rb") as opened, np.load(opened) as file:  # NumPy does not close a broken file
                 arrays = dict(file)
-        except Exception as error:  # of zip, zlib, pickle, or because it is an .npy: NumPy raises what comes
-            raise TargetError(f"{text} is no readable .npz file: {type(error).__name__}: {error}") from error
+        except Exception as error:  # from zip, zlib or pickle, or for an .npy file
+            raise TargetError(f"{text} is not a readable .npz file: {type(error).__name__}: {error}") from error
         ends = [name.removesuffix("y_true") for name in arrays if name.endswith("y_true")]
         given = {end.rstrip("_") or "batch": (arrays[f"{end}y_true"], arrays.get(f"{end}y_pred")) for end in ends}
     else:
@@ -174,7 +174,7 @@ def load(text: str, seed: int) -> list[Case]:
             raise TargetError(f"`inputs` must be a family, an .npz file or a function. Received: {text!r}")
         try:
             given = make(seed)
-        except (Exception, SystemExit) as error:  # the code of a user, which raises what it likes
+        except (Exception, SystemExit) as error:  # user code may raise anything
             raise TargetError(
                 f"{text} must take a seed and return cases. With {seed} it raises {type(error).__name__}: {error}"
             ) from error
@@ -187,10 +187,10 @@ def load(text: str, seed: int) -> list[Case]:
         try:
             y, x = (np.asarray(part) for part in pair)
         except ValueError as error:
-            raise TargetError(f"case {name!r} of {text} must be of arrays: {error}") from error
+            raise TargetError(f"case {name!r} of {text} must consist of arrays: {error}") from error
         if x.dtype.kind != "f" or not x.ndim or y.shape[:1] != x.shape[:1] or y.dtype.kind not in "biuf":
             raise TargetError(
-                f"case {name!r} of {text} must have floats `y_pred`, and as many rows of numbers `y_true`. "
+                f"case {name!r} of {text} must have float `y_pred` and numeric `y_true` with as many rows. "
                 f"Received: {x.dtype} {x.shape} and {y.dtype} {y.shape}"
             )
         cases.append(Case(str(name), y, x.astype(np.float32), not cases))

@@ -1,4 +1,4 @@
-"""What the answers of the workers mean: one cell of the report for each check on each backend."""
+"""Turns the workers' replies into the cells of the report, one for each check and backend."""
 
 from typing import Any, NamedTuple, Protocol
 
@@ -10,43 +10,43 @@ from multiloss.check.inputs import Case
 from multiloss.check.pool import Reply
 from multiloss.check.report import Cell
 
-_NO_LOSS = "a plain function: it is Keras that weights, masks and reduces its values"
+_NO_LOSS = "a plain function: Keras applies weights, masks and the reduction"
 
 
 class Scale(NamedTuple):
-    """What values and gradients of a loss are like: half the cases have larger ones."""
+    """The typical size of a loss's values and gradients: the median over the cases."""
 
     value: float
     gradient: float
 
 
 class Job(Protocol):
-    """What was asked, as far as it matters for the answers."""
+    """The parts of a run that are needed to judge its replies."""
 
     checks: tuple[str, ...]
     seed: int
     kind: str  # the family of the inputs, "" for a user's own
-    described: dict[str, dict[str, Any]]  # backend -> what `worker.describe` told
-    expected: dict[str, dict[str, Any]]  # case -> what the oracle says, or nothing
+    described: dict[str, dict[str, Any]]  # backend -> the result of `worker.describe`
+    expected: dict[str, dict[str, Any]]  # case -> the oracle's results; empty without an oracle
 
     @property
     def reference(self) -> str:
-        """The backend whose values are differentiated."""
+        """The backend whose values give the finite differences."""
 
     def points(self, case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return the points at which it was asked for values, and the steps between them."""
+        """Return the points at which the reference was evaluated, and the steps between them."""
 
     def columns(self, case: Case) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return batches that mean the same, with and without an axis of size 1."""
+        """Return equivalent batches, with and without an axis of size 1."""
 
     def line(self, check: str, backend: str) -> str:
-        """Return a command that shows one cell again."""
+        """Return a command that reproduces one cell."""
 
 
-def compiled(told: dict[str, Any]) -> list[str]:
-    """Return the ways of compiling that are checked, of what a worker told of itself."""
-    # To generate code takes torch a minute for some losses; to trace and differentiate does not.
-    return [mode for mode in told["modes"] if mode not in ("eager", "inductor") and "unknown" not in mode]
+def compiled(description: dict[str, Any]) -> list[str]:
+    """Return the compiled modes that are checked, given the result of `worker.describe`."""
+    # Code generation takes torch a minute for some losses; tracing and differentiation do not.
+    return [mode for mode in description["modes"] if mode not in ("eager", "inductor") and "unknown" not in mode]
 
 
 def verdicts(
@@ -55,17 +55,17 @@ def verdicts(
     """Return a cell for each check and backend.
 
     Args:
-        job: what was asked.
-        cases: of the inputs.
-        replies: backend -> (check, case, name) -> what the worker answered.
-        scale: of values and gradients of the loss, if the cases are too few to tell.
+        job: the run.
+        cases: the cases of the inputs.
+        replies: backend -> (check, case, name) -> the worker's reply.
+        scale: the typical size of values and gradients, if there are too few cases to estimate it.
     """
     judge = _Judge(job, cases, replies, scale)
     return [judge(check, backend) for check in job.checks for backend in job.described]
 
 
 def scale_of(cases: list[Case], replies: dict[str, dict[Any, Reply]]) -> Scale:
-    """Return what values and gradients of a loss are like."""
+    """Return the typical size of a loss's values and gradients."""
     results = [
         reply.result
         for case in cases
@@ -81,7 +81,7 @@ def scale_of(cases: list[Case], replies: dict[str, dict[Any, Reply]]) -> Scale:
 
 
 class _Judge:
-    """What the replies mean: cells of one check on one backend."""
+    """Makes the cell of one check on one backend from the replies."""
 
     def __init__(self, job: Job, cases: list[Case], replies: dict[str, dict[Any, Reply]], scale: Scale | None = None):
         self.job, self.cases, self.replies = job, cases, replies
@@ -96,46 +96,46 @@ class _Judge:
             return Cell(check, backend, "not applicable", why)
         try:
             return self.cell(*getattr(self, name)())
-        except _NoAnswerError as error:
+        except _NoReplyError as error:
             return Cell(check, backend, "not checked", str(error))
         except _FailError as error:
             return self.failed(*error.args)
 
     def inapplicable(self) -> str:
-        job, told = self.job, self.job.described[self.backend]
+        job, description = self.job, self.job.described[self.backend]
         if self.backend in pool.FORWARD_ONLY and self.check not in ("runs", "value"):
             return f"{self.backend} computes no gradients: values only"
-        if self.check in ("sample_weight", "mask", "reduction", "config") and not told["loss"]:
+        if self.check in ("sample_weight", "mask", "reduction", "config") and not description["loss"]:
             return _NO_LOSS
-        if self.check == "unknown batch size" and not any("unknown" in mode for mode in told["modes"]):
-            return f"{self.backend} knows every size when it traces"
-        if self.check == "compiled" and len(told["modes"]) == 1:
+        if self.check == "unknown batch size" and not any("unknown" in mode for mode in description["modes"]):
+            return f"{self.backend} traces with known sizes only"
+        if self.check == "compiled" and len(description["modes"]) == 1:
             return f"{self.backend} does not compile"
         if self.check == "sample_weight" and len(self.plain.x) < 2:
-            return f"the first case, {self.plain.name!r}, has no two rows to tell apart"
+            return f"the first case, {self.plain.name!r}, has fewer than two rows"
         if self.check in ("save", "fit") and self.plain.x.ndim < 2:
-            return "`y_pred` [B] has no last axis for a layer to make"
+            return "`y_pred` [B] has no feature axis for a layer to produce"
         if self.check == "[B] and [B, 1]" and not job.columns(self.plain):
-            return "truth has a class or pixel axis" if job.kind else "only for inputs of a known family"
+            return "`y_true` has a class or pixel axis" if job.kind else "only for inputs of a built-in family"
         if self.check == "labels above 2^24" and job.kind != "labels-embeddings":
-            return "labels are not identities"
+            return "labels are not ids"
         return ""
 
-    # --- answers -----------------------------------------------------------------------------------------------------
+    # --- replies -----------------------------------------------------------------------------------------------------
 
     def done(self, case: Case, name: str, check: str = "") -> Any:
-        """Return what a worker found, or raise why it did not."""
+        """Return a worker's result, or raise the reason why there is none."""
         reply = self.replies[self.backend].get((check or self.check, case.name, name))
         if reply is None:
-            raise _NoAnswerError("the worker was lost before")
+            raise _NoReplyError("the worker was lost earlier")
         if reply.status == "lost":
-            raise _NoAnswerError(reply.message)
+            raise _NoReplyError(reply.message)
         if reply.status == "error":
             raise _FailError(f"{name}: {reply.message}", case.name)
         return reply.result
 
     def cell(self, differences: dict[str, Difference], detail: str = "") -> Cell:
-        """Make a cell of differences by case: what is worst counts."""
+        """Return a cell for the differences by case, with the worst of them."""
         ratios = {case: found.ratio for case, found in differences.items()}
         worst = max(ratios, key=lambda case: ratios[case], default=None)
         bad = worst is not None and not ratios[worst] <= 1
@@ -161,7 +161,7 @@ class _Judge:
         lost = [(key, r) for key, r in self.replies[self.backend].items() if r.status == "lost"]
         if lost:
             (check, case, name), reply = lost[0]
-            raise _FailError(f"{reply.message}, at {check} ({name})", case)
+            raise _FailError(f"{reply.message}, during {check} ({name})", case)
         return ({},)
 
     def value(self) -> Any:
@@ -179,22 +179,22 @@ class _Judge:
                 got, wanted, compare.VALUE * size + compare.ROUNDINGS * noise
             )
             if not off.ratio <= 1 and np.shape(got) != np.shape(wanted):
-                details.append(f"shape {np.shape(got)} instead of {np.shape(wanted)}")
+                details.append(f"shape {np.shape(got)}, expected {np.shape(wanted)}")
         others = "the oracle" if self.job.expected else self.others(self.results("value", self.cases[0], "eager"))
-        return differences, (details or [f"another value than {others}"])[0]
+        return differences, (details or [f"value differs from {others}"])[0]
 
     def results(self, check: str, case: Case, name: str) -> dict[str, Any]:
-        """Return what the backends found that found something."""
+        """Return the results of the backends that have one."""
         replies = {backend: answers.get((check, case.name, name)) for backend, answers in self.replies.items()}
         return {backend: reply.result for backend, reply in replies.items() if reply and reply.status == "done"}
 
     def others(self, found: dict[str, Any]) -> str:
         if len(found) != 2:
-            return "others have"
-        return f"{next(b for b in found if b != self.backend)} has: without an oracle, either may be wrong"
+            return "the other backends"
+        return f"{next(b for b in found if b != self.backend)}: without an oracle, either may be wrong"
 
     def median(self, values: dict[str, np.ndarray]) -> Any:
-        """Return what most backends say: of two, the other one."""
+        """Return the median over the backends; with two backends, the value of the other one."""
         first = values.get(self.backend, next(iter(values.values())))
         if len(values) == 2:
             return next(value for backend, value in values.items() if backend != self.backend)
@@ -202,7 +202,7 @@ class _Judge:
         return np.sort(np.stack(same), axis=0)[(len(same) - 1) // 2] if len(same) > 2 else next(iter(values.values()))
 
     def noise(self, case: Case) -> float:
-        """Return what rounding the inputs changes in the values, by those in float64."""
+        """Return how much rounding the inputs changes the values, computed in float64."""
         reply = self.replies.get(self.job.reference, {}).get(("gradient", case.name, "exact"))
         if reply is None or reply.status != "done":
             return 0.0
@@ -210,7 +210,7 @@ class _Judge:
         return compare.largest(others - first[0])
 
     def parts(self, case: Case, sums: np.ndarray) -> list[np.ndarray]:
-        """Cut the values of a case as its points are."""
+        """Split the values of a case in the way its points are split."""
         return np.split(sums, np.cumsum([len(points) for points, _ in self.job.points(case)])[:-1])
 
     def gradient(self) -> Any:
@@ -228,7 +228,7 @@ class _Judge:
             else:
                 slopes, noise, smallest, close = self.own_slopes(case)
             size = max(compare.largest(slopes.lower), compare.largest(slopes.upper), 1e-30)
-            # Terms of the usual size that should cancel leave what rounds off of them.
+            # Where terms of the typical size cancel, their rounding error remains.
             tolerance = smallest * size + compare.ROUNDINGS * (noise + compare.ROUNDING * self.scale.gradient)
             found = compare.gradient_difference(got, [slopes], tolerance)
             if not found.ratio <= 1 and (closer := close()).rounding <= 0.1 * smallest * size:
@@ -236,25 +236,25 @@ class _Judge:
             differences[case.name] = found
         bad = [case for case, found in differences.items() if not found.ratio <= 1]
         nan = any(np.isnan(differences[case].error) for case in bad)
-        return differences, "the gradient is not finite" if nan else "another gradient than the values have"
+        return differences, "gradient is not finite" if nan else "gradient differs from finite differences"
 
     def own_slopes(self, case: Case) -> Any:
         reply = self.replies[self.job.reference].get(("gradient", case.name, "exact"))
         if reply is None or reply.status != "done":
-            why = "no answer" if reply is None else reply.message
-            raise _NoAnswerError(f"{self.job.reference} has no values in float64: {why}")
+            why = "no reply" if reply is None else reply.message
+            raise _NoReplyError(f"{self.job.reference} has no values in float64: {why}")
         points, sums = self.job.points(case), self.parts(case, reply.result["sums"])
         coarse, *fine = (
             compare.slopes(part, steps, case.x.shape)
             for part, (_, steps) in zip(sums, points, strict=True)
             if len(steps)
         )
-        if not fine or reply.result["single"]:  # TensorFlow's own CTC is float32 whatever it is given
+        if not fine or reply.result["single"]:  # TensorFlow's own CTC computes in float32 for any input dtype
             return coarse, coarse.rounding, compare.COARSE_GRADIENT, lambda: coarse
         return fine[0], compare.moved(*fine[:3]), compare.GRADIENT, lambda: fine[3]
 
     def same_as(self, case: Case, name: str, other: str, tolerance: float = compare.VALUE) -> Difference:
-        """Compare value and gradient of two runs."""
+        """Compare the value and gradient of two runs."""
         got, wanted = self.done(case, name), self.done(case, other)
         value = compare.difference(
             got["value"], wanted["value"], tolerance * max(compare.largest(wanted["value"]), self.size_of(wanted))
@@ -263,7 +263,7 @@ class _Judge:
         if slope is None or got["gradient"] is None:
             missing = (slope is None) != (got["gradient"] is None)
             return Difference(float("inf"), 1.0) if missing else value
-        # Where a gradient should be 0 it is a difference of rounded numbers, in the size that gradients usually have.
+        # A gradient that should be 0 is a difference of rounded numbers of the typical size of a gradient.
         size = max(compare.largest(slope), self.size_of(wanted, "gradient"), 1e-30)
         gradient = compare.difference(got["gradient"], slope, 10 * tolerance * size)
         return max(value, gradient, key=lambda found: found.ratio)
@@ -288,8 +288,8 @@ class _Judge:
                     differences[label] = self.same_as(case, mode, "eager")
                     worst[label] = mode
         if not differences:
-            raise _NoAnswerError("the worker was lost before")
-        return differences, "eager gives something else"
+            raise _NoReplyError("the worker was lost earlier")
+        return differences, "result differs from eager mode"
 
     def columns(self) -> Any:
         names = list(self.job.columns(self.plain))
@@ -297,11 +297,12 @@ class _Judge:
         other = names[1]
         reply = self.replies[self.backend].get((self.check, self.plain.name, other))
         if reply is not None and reply.status == "error" and reply.message.startswith(("ValueError", "TypeError")):
-            return ({self.plain.name: Difference(0.0, 1.0)},)  # refused, and not merged or broadcast
+            return ({self.plain.name: Difference(0.0, 1.0)},)  # refused, so neither merged nor broadcast
         got = self.done(self.plain, other)
         if got["value"].shape != wanted["value"].shape:
-            raise _FailError(f"{other}: shape {got['value'].shape} instead of {wanted['value'].shape}", self.plain.name)
-        return {self.plain.name: self.same_as(self.plain, other, names[0])}, f"{other} gives something else"
+            shapes = f"shape {got['value'].shape}, expected {wanted['value'].shape}"
+            raise _FailError(f"{other}: {shapes}", self.plain.name)
+        return {self.plain.name: self.same_as(self.plain, other, names[0])}, f"{other} gives another result"
 
     def half(self) -> Any:
         differences, detail = {}, ""
@@ -312,18 +313,18 @@ class _Judge:
                 got, wanted = self.done(case, name), self.done(case, "float32")
                 most = 65504.0 if got["dtype"] == "float16" else 3e38
                 if compare.largest(wanted["value"]) > most or not np.isfinite(wanted["value"]).all():
-                    continue  # what the result's dtype cannot hold is no fault
+                    continue  # overflow of the result's dtype is not a fault
                 size = max(compare.largest(wanted["value"]), self.size_of(wanted))
                 found = compare.difference(got["value"], wanted["value"], compare.HALF[self.check] * size)
                 gradient = got["gradient"]
                 if gradient is not None and np.isfinite(wanted["gradient"]).all() and not np.isfinite(gradient).all():
-                    found, detail = Difference(float("nan"), compare.HALF[self.check]), "the gradient is not finite"
+                    found, detail = Difference(float("nan"), compare.HALF[self.check]), "gradient is not finite"
                 label = case.name if name == "half" else f"{case.name}, dtype={self.check!r}"
                 differences[label] = found
-        return differences, detail or f"{self.check} gives something else than float32 does on the same inputs"
+        return differences, detail or f"{self.check} result differs from float32 on the same inputs"
 
     def close(self, got: Any, wanted: Any) -> Difference:
-        """Compare reduced values, sums of those of rows."""
+        """Compare reduced values."""
         size = max(compare.largest(wanted), self.size_of({"value": wanted}))
         return compare.difference(got, wanted, compare.VALUE * size)
 
@@ -332,14 +333,14 @@ class _Judge:
         differences = {}
         for i in range(2):
             got = self.done(self.plain, f"only row {i}")["value"]
-            # One value a row, or one for all: then a weight of 0 must leave a row out.
+            # With one value for the whole batch, a weight of 0 must have the effect of removing the row.
             wanted = rows[i].sum() if rows.ndim else self.done(self.plain, f"row {i} alone")["value"]
             differences[f"only row {i}"] = self.close(got, wanted)
         if rows.ndim:
             weights = np.linspace(0.5, 2.0, len(rows)).astype(np.float32).astype(np.float64)
             each = rows.reshape(len(rows), -1).sum(axis=1)
             differences["weights"] = self.close(self.done(self.plain, "weights")["value"], (weights * each).sum())
-        return differences, "weights do not weight samples"
+        return differences, "`sample_weight` does not weight samples"
 
     def mask(self) -> Any:
         rows = self.done(self.plain, "none")["value"].astype(np.float64)
@@ -349,7 +350,7 @@ class _Judge:
         found = {
             name.replace("mask ", "mask, "): self.close(self.done(self.plain, name)["value"], wanted) for name in names
         }
-        return found, "a Keras mask does not count as weights of 0 and 1 do"
+        return found, "a Keras mask differs from weights of 0 and 1"
 
     def reduction(self) -> Any:
         rows = self.done(self.plain, "none")["value"].astype(np.float64)
@@ -357,23 +358,24 @@ class _Judge:
         got = {name: self.done(self.plain, name)["value"] for name in names}
         shaped = [name for name, value in got.items() if np.ndim(value)]
         if shaped:
-            raise _FailError(f"reduction {shaped[0]!r} leaves the shape {np.shape(got[shaped[0]])}", self.plain.name)
-        if not rows.ndim:  # a statistic of the whole batch: there is nothing to reduce
-            return {name: self.close(got[name], rows) for name in names[:2]}, "a scalar is changed by its reduction"
-        # A loss may leave rows of 0 out of the mean, as Keras's `Circle` does with those that have no positive.
+            shape = np.shape(got[shaped[0]])
+            raise _FailError(f"reduction {shaped[0]!r} returns shape {shape}, expected a scalar", self.plain.name)
+        if not rows.ndim:  # a statistic of the whole batch has no rows to reduce
+            return {name: self.close(got[name], rows) for name in names[:2]}, "the reduction changes a scalar loss"
+        # A loss may exclude rows of 0 from the mean, as Keras's `Circle` does for rows without a positive.
         mean = float(got["sum_over_batch_size"])
         count = round(rows.sum() / mean) if mean and np.isfinite(mean) else rows.size
         mean = rows.sum() / min(max(count, np.count_nonzero(rows), 1), rows.size)
         wanted = (rows.sum(), mean, mean)
         differences = {name: self.close(got[name], value) for name, value in zip(names, wanted, strict=True)}
-        return differences, "another number than the reduction makes of the rows"
+        return differences, "result differs from the reduction of the rows"
 
     def config(self) -> Any:
         found = self.done(self.plain, "config")
         if found["lost"]:
             raise _FailError(f"`get_config` leaves out {', '.join(found['lost'])}", self.plain.name)
         self.same_dtype(found)
-        return {self.plain.name: self.close(found["after"], found["before"])}, "another value after the round trip"
+        return {self.plain.name: self.close(found["after"], found["before"])}, "value differs after the round trip"
 
     def same_dtype(self, found: Any) -> None:
         before, after = found["dtypes"] or ("", "")
@@ -383,14 +385,14 @@ class _Judge:
     def save(self) -> Any:
         found = self.done(self.plain, "save")
         self.same_dtype(found)
-        return {self.plain.name: self.close(found["after"], found["before"])}, "another value after loading"
+        return {self.plain.name: self.close(found["after"], found["before"])}, "value differs after loading"
 
     def fit(self) -> Any:
         found = self.done(self.plain, "fit")
         results = self.results("fit", self.plain, "fit")
         moved = {b: np.concatenate([np.ravel(part) for part in result["moved"]]) for b, result in results.items()}
         together, target = moved[self.backend], self.median(moved)
-        # Weights near 1 hide what moves them by less than 6e-8.
+        # Updates below 6e-8 are lost in weights near 1.
         tolerance = 10 * compare.GRADIENT * compare.largest(target) + 1.2e-7
         weights = compare.difference(together, target, tolerance)
         loss = self.close(found["loss"], self.median({b: np.array(result["loss"]) for b, result in results.items()}))
@@ -399,10 +401,10 @@ class _Judge:
             "loss": loss,
             "weights": weights,
             "finite": finite,
-        }, f"one step moves the weights elsewhere than {self.others(results)}"
+        }, f"weights after one step differ from {self.others(results)}"
 
     def large_labels(self) -> Any:
-        return {self.plain.name: self.same_as(self.plain, "large", "small")}, "labels that differ by 1 are merged"
+        return {self.plain.name: self.same_as(self.plain, "large", "small")}, "labels that differ by 1 count as equal"
 
     def retracing(self) -> Any:
         answers = self.replies[self.backend]
@@ -410,20 +412,18 @@ class _Judge:
         traces = sum(reply.result["traces"] for reply in modes if reply is not None and reply.status == "done")
         check = "determinism" if "determinism" in self.job.checks else "retracing"
         eager = self.done(self.plain, "repeat", check)["traces"]
-        detail = "traced or compiled again for the same shape" + (
-            "" if traces else ", outside of any compiled function"
-        )
+        detail = "retraced or recompiled for the same shape" + ("" if traces else ", outside of any compiled function")
         return {self.plain.name: Difference(float(traces + eager), 0.0)}, detail
 
     def determinism(self) -> Any:
         found = self.done(self.plain, "repeat")
         off = compare.difference(found["again"], np.stack([found["first"]] * 2), 0.0)
-        return {self.plain.name: off}, "the same batch gives another value when it comes again"
+        return {self.plain.name: off}, "value differs when the same batch is repeated"
 
 
 class _FailError(Exception):
-    """A check that fails, and why."""
+    """A check fails; the message is the reason."""
 
 
-class _NoAnswerError(Exception):
-    """A check that could not be made, and why."""
+class _NoReplyError(Exception):
+    """A check could not run; the message is the reason."""

@@ -1,6 +1,6 @@
-"""Worker processes: one for each backend, started once, ended when it takes too long, replaced when it is lost.
+"""Worker processes, one per backend: started once, killed after a timeout, restarted when lost.
 
-`Workers` keeps them from one check to the next.
+`Workers` keeps them between checks.
 """
 
 import contextlib
@@ -19,16 +19,16 @@ from typing import Any, NamedTuple
 from multiloss._backends import how_to_install
 
 FORWARD_ONLY = ("numpy", "openvino")
-# An import of a framework may take this long on a loaded machine.
+# Importing a framework may take this long on a loaded machine.
 _START = 180.0
-# To compile takes torch half a minute for some losses, and several times that where others want the cores too.
+# torch takes half a minute to compile some losses, and several times that when the cores are shared.
 TIMEOUT = 300.0
-# What TensorFlow logs, of whatever it likes.
+# TensorFlow's log lines, which are not the cause of an exit.
 _LOGGED = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
 
 
 class Reply(NamedTuple):
-    """What became of a request: `status` is "done", "error" (of the loss), or "lost" (the process)."""
+    """The reply to a request: `status` is "done", "error" (the loss raised), or "lost" (the process ended)."""
 
     status: str
     result: Any = None
@@ -36,9 +36,9 @@ class Reply(NamedTuple):
     traceback: str = ""
 
     @classmethod
-    def of(cls, told: tuple[Any, ...]) -> "Reply":
-        """Return a reply from what a worker wrote."""
-        status, *rest = told
+    def of(cls, written: tuple[Any, ...]) -> "Reply":
+        """Return a reply from the tuple that a worker wrote."""
+        status, *rest = written
         return cls(status, result=rest[0]) if status == "done" else cls(status, None, *rest)
 
 
@@ -47,8 +47,8 @@ class Worker:
 
     Args:
         backend: name of a Keras backend.
-        python: the interpreter, of another virtual environment for instance, where multiloss is installed too.
-        timeout: seconds that a request may take.
+        python: path of the interpreter, for example in another virtual environment; it needs multiloss installed.
+        timeout: seconds until a request is given up.
     """
 
     def __init__(self, backend: str, python: str | None = None, timeout: float = TIMEOUT):
@@ -58,7 +58,7 @@ class Worker:
 
     @property
     def process_id(self) -> int:
-        """The process that answers now."""
+        """The id of the current process."""
         return self._process.pid
 
     def _start(self) -> None:
@@ -85,13 +85,13 @@ class Worker:
             replies.put(None)
 
     def ask(self, task: str, /, **arguments: Any) -> Reply:
-        """Have a task done, in a new process if the last one was lost."""
+        """Run a task in the worker, in a new process if the last one was lost."""
         if self._process.poll() is not None and (self._started or self._failed):
             self.restarts += 1
             self.close()
             self._start()
         if not self._started:
-            reply = self._wait(_START, "it did not start")
+            reply = self._wait(_START, "the process did not start")
             if reply.status == "lost":
                 self._failed = True
                 if "No module named" in reply.message:
@@ -103,23 +103,23 @@ class Worker:
             pickle.dump((task, arguments), self._process.stdin)  # type: ignore[arg-type]  # it is a pipe
             self._process.stdin.flush()  # type: ignore[union-attr]  # a pipe, too
         except OSError:
-            pass  # the process is gone, which the answer will say
-        return self._wait(self.timeout, "it was ended (--timeout gives it more)")
+            pass  # the process ended, which the reply will report
+        return self._wait(self.timeout, "the process was killed (--timeout raises the limit)")
 
-    def _wait(self, seconds: float, what: str) -> Reply:
+    def _wait(self, seconds: float, outcome: str) -> Reply:
         try:
             reply = self._replies.get(timeout=seconds)
         except queue.Empty:
             self._process.kill()
             self._process.wait()
-            return Reply("lost", message=f"no answer within {seconds:g} s: {what}")
+            return Reply("lost", message=f"no reply within {seconds:g} s: {outcome}")
         if reply is None:
             code = self._process.wait()
             how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            return Reply("lost", message=f"the process ended with {how}{self._last_words()}")
+            return Reply("lost", message=f"the process ended with {how}{self._last_error()}")
         return Reply.of(reply)
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         lines = [line for line in lines if not _LOGGED.match(line)]
@@ -130,14 +130,14 @@ class Worker:
         self._process.kill()
         self._process.wait()
         self._reader.join()
-        with contextlib.suppress(OSError):  # of what was still to be written to it
+        with contextlib.suppress(OSError):  # of requests not yet written
             self._process.stdin.close()  # type: ignore[union-attr]  # a pipe, as is the other
         self._process.stdout.close()  # type: ignore[union-attr]  # a pipe, too
         self._errors.close()
 
 
 class Workers:
-    """Workers that outlive a check, since to import a framework takes longer than most checks do.
+    """Workers that are kept between checks, since importing a framework takes longer than most checks.
 
     Example:
         >>> from multiloss.check import Workers, check_loss
@@ -150,7 +150,7 @@ class Workers:
         self._kept: dict[tuple[str, str | None], Worker] = {}
 
     def get(self, backend: str, python: str | None, timeout: float) -> Worker:
-        """Return the worker of a backend and an interpreter, started if there is none, as `Worker` describes it."""
+        """Return the worker for a backend and an interpreter, started if needed; arguments as in `Worker`."""
         worker = self._kept.get((backend, python))
         if worker is None:
             worker = self._kept[backend, python] = Worker(backend, python, timeout)
@@ -175,9 +175,9 @@ def gather(
     progress: Callable[[str, int, int], None] | None = None,
     restarts: int = 2,
 ) -> dict[str, dict[Any, Reply]]:
-    """Have every worker do its requests `(key, task, arguments)`, all at the same time: backend -> key -> reply.
+    """Run each worker's requests `(key, task, arguments)`, workers in parallel: backend -> key -> reply.
 
-    A worker that is lost more than `restarts` times is asked no more; its other requests have no reply.
+    A worker that is lost more than `restarts` times gets no more requests; the remaining ones have no reply.
     """
     replies: dict[str, dict[Any, Reply]] = {backend: {} for backend in requests}
 

@@ -1,7 +1,7 @@
-"""What a run of the checks found: as text for a terminal, as JSON with a versioned schema, as one page of HTML.
+"""The results of the checks: as text for a terminal, as JSON with a versioned schema, and as one HTML page.
 
-Standard library only: the process that reports imports neither Keras nor a backend. All that is shown comes from a
-`Report`, which cannot be changed; `with_known` returns a new one.
+Standard library only: the process that reports imports neither Keras nor a backend. All output comes from a `Report`,
+which is immutable; `with_known` returns a new one.
 """
 
 import json
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 BACKENDS = ("tensorflow", "jax", "torch", "numpy", "openvino")
-# status -> how a cell of the table shows it, and its ANSI colour
+# status -> the text of its table cell, and its ANSI colour
 _MARKS = {
     "pass": ("ok", "32"),
     "fail": ("FAIL", "31"),
@@ -36,12 +36,12 @@ class Cell:
         check: "value", "gradient", ...: a row of the table.
         backend: "tensorflow", "jax", ...: a column.
         status: One of `STATUSES`.
-        detail: One sentence: what went wrong, or why the check does not apply.
+        detail: One sentence: the fault, or the reason why the check does not apply.
         error: The worst error, in the unit of `tolerance`; may be inf or nan.
-        tolerance: What `error` may be at most.
+        tolerance: The largest allowed `error`.
         case: The case that gave `error`.
-        reproduce: A command line that shows it again.
-        errors: For every case, error / tolerance; may hold inf and nan.
+        reproduce: A command line that reproduces it.
+        errors: For every case, error / tolerance; may contain inf and nan.
     """
 
     check: str
@@ -60,35 +60,35 @@ class Cell:
 
     @property
     def share(self) -> float | None:
-        """The worst error as a share of its tolerance."""
+        """The worst error divided by its tolerance."""
         if self.error is None or self.tolerance is None:
             return None
-        if self.tolerance == 0:  # to be equal
+        if self.tolerance == 0:  # exact equality
             return self.error * math.inf if self.error else 0.0
         return self.error / self.tolerance
 
     @property
     def mark(self) -> str:
-        """What the table shows: "ok 0.02", "FAIL inf", "-"."""
+        """The text of the table cell: "ok 0.02", "FAIL inf", "-"."""
         mark = _MARKS[self.status][0]
         return mark if self.share is None else f"{mark} {self.share:.2g}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was checked, against what, and what came of it.
+    """The results of one run of the checks.
 
     Attributes:
         target: The loss, as it was named.
         oracle: The oracle, as it was named, or None.
-        inputs: The family, file or callable that the batches came from.
-        seed: What the inputs were drawn with.
-        compared: A sentence: with what values and gradients were compared.
+        inputs: The family, file or callable that gave the batches.
+        seed: The seed of the inputs.
+        compared: What values and gradients were compared with.
         versions: For every backend that was started, its version and that of Keras.
         cells: One for each check and backend.
-        unchecked: For every backend that was not started, why.
-        seconds: How long it took.
-        notes: What else is to be said, such as the smallest failing case that a search found.
+        unchecked: For every backend that was not started, the reason.
+        seconds: The duration of the run.
+        notes: Further results, such as the smallest failing case that a search found.
     """
 
     target: str
@@ -104,52 +104,54 @@ class Report:
 
     def __post_init__(self) -> None:
         for (check, backend), count in Counter((cell.check, cell.backend) for cell in self.cells).items():
-            if count > 1:  # the table would show only one of them
-                raise ValueError(f"`cells` must hold a check once for each backend. Received twice: {check}, {backend}")
+            if count > 1:  # the table has room for one
+                raise ValueError(
+                    f"`cells` must have one cell per check and backend. Received twice: {check}, {backend}"
+                )
 
     @property
     def backends(self) -> tuple[str, ...]:
-        """The columns: the backends that were started, as in `versions`, and any other that has a cell."""
+        """The columns: the backends that were started, as in `versions`, then any other with a cell."""
         return tuple(dict.fromkeys([*self.versions, *(cell.backend for cell in self.cells)]))
 
     @property
     def failures(self) -> tuple[Cell, ...]:
-        """The cells that fail, and those that pass though listed as known to fail."""
+        """The cells that fail, and the known failures that pass."""
         return tuple(cell for cell in self.cells if cell.status in ("fail", "unexpected pass"))
 
     @property
     def ok(self) -> bool:
-        """Whether nothing fails; where nothing was checked, nothing is ok."""
+        """Whether no cell fails and at least one was checked."""
         return not self.failures and any(cell.status in ("pass", "known") for cell in self.cells)
 
     @property
     def exit_code(self) -> int:
-        """0 if all holds, else 1."""
+        """0 if the report is ok, else 1."""
         return 0 if self.ok else 1
 
     @property
     def summary(self) -> str:
-        """How many cells have which status, in one line."""
+        """The number of cells with each status, in one line."""
         count = Counter(cell.status for cell in self.cells)
-        rare = {"unexpected pass": "pass though listed as known", "not checked": "not checked"}
+        rare = {"unexpected pass": "pass unexpectedly", "not checked": "not checked"}
         line = "" if self.ok or self.failures else "Nothing was checked: "
-        line += f"{count['pass']} checks hold, {count['fail']} fail, {count['known']} known, "
-        line += f"{count['not applicable']} do not apply"
+        line += f"{count['pass']} checks pass, {count['fail']} fail, {count['known']} known failures, "
+        line += f"{count['not applicable']} not applicable"
         line += "".join(f", {count[status]} {words}" for status, words in rare.items() if count[status])
         return f"{line}. {self.seconds:.1f} s."
 
     def with_known(self, known: Mapping[str, str]) -> "Report":
         """Return the report with known failures marked, strictly.
 
-        A listed cell that fails becomes "known", one that passes an "unexpected pass". A line without a backend asks
-        for a failure on at least one backend: where there is one, those that pass stay as they are. Checks that do not
-        apply or were not carried out stay as well, and so does a line about a backend that has no column here.
+        A listed cell that fails becomes "known", one that passes an "unexpected pass". A line without a backend expects
+        a failure on at least one backend; if there is one, passing cells stay unchanged. Cells that are not applicable
+        or not checked stay unchanged. A line for a backend without a column is ignored.
 
         Args:
-            known: What `read_known` returned.
+            known: The result of `read_known`.
 
         Raises:
-            ValueError: if no check of this report has the name that a line gives.
+            ValueError: if a line names a check that this report does not have.
         """
         changed = {}
         for entry, where in known.items():
@@ -166,7 +168,7 @@ class Report:
                 changed[check, cell.backend] = replace(cell, status="known")
             for cell in listed:
                 if cell.status == "pass" and not failing:
-                    detail = f"It passes, though listed as a known failure in {where}: take the line out."
+                    detail = f"Passes, but is listed as a known failure in {where}: remove the line."
                     changed[check, cell.backend] = replace(cell, status="unexpected pass", detail=detail)
         return replace(self, cells=tuple(changed.get((cell.check, cell.backend), cell) for cell in self.cells))
 
@@ -174,9 +176,9 @@ class Report:
         """Return the report for a terminal.
 
         Args:
-            color: Whether to colour the marks with ANSI codes. Nothing else differs.
-            width: Where to wrap sentences, in characters, None for nowhere. The table and the lines that reproduce a
-                failure are never wrapped.
+            color: Whether to colour the marks with ANSI codes; the text is the same.
+            width: The column at which sentences wrap, or None. The table and the commands that reproduce a failure
+                never wrap.
 
         Returns:
             Lines, without a newline at the end.
@@ -209,10 +211,10 @@ class Report:
         return "\n".join([*lines, "", self.summary])
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report as JSON has it, in schema 1.
+        """Return the report as a dictionary for JSON, in schema 1.
 
-        Every key means what the attribute of its name means in `Report` and `Cell`. A later version may add keys; one
-        that changes or drops a key raises `schema`. JSON has no infinities and no nan, so a "number" below is a number
+        Every key is the attribute of the same name in `Report` and `Cell`. A later version may add keys; a version that
+        changes or drops a key increments `schema`. JSON has no infinities and no nan, so a "number" below is a number
         or one of the strings "inf", "-inf" and "nan".
 
         Returns:
@@ -221,13 +223,13 @@ class Report:
             - schema (integer): 1
             - target (string), oracle (string or null), inputs (string), seed (integer), compared (string)
             - versions (object: backend -> string), unchecked (object: backend -> string)
-            - ok (boolean): no status is "fail" or "unexpected pass", and one at least is "pass" or "known"
+            - ok (boolean): no status is "fail" or "unexpected pass", and at least one is "pass" or "known"
             - seconds (number), notes (array of strings)
             - cells (array of objects):
 
               - check, backend (strings)
-              - status (string): "pass", "fail", "known" (fails, and is listed as a known failure), "unexpected pass"
-                (passes, and is listed as a known failure), "not applicable" or "not checked"
+              - status (string): "pass", "fail", "known" (a known failure that fails), "unexpected pass" (a known
+                failure that passes), "not applicable" or "not checked"
               - detail (string, may be empty), error, tolerance (numbers or null), case, reproduce (strings or null)
               - errors (object: case -> number)
         """
@@ -245,7 +247,7 @@ class Report:
         return json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
 
     def html(self) -> str:
-        """Return one page that needs no other file: table, failures, and a plot of error by case and backend."""
+        """Return a self-contained HTML page: table, failures, and a plot of error by case and backend."""
         title = f"multiloss check: {_escape(self.target)}"
         facts = "".join(f"<dt>{_escape(name)}</dt><dd>{_escape(value)}</dd>\n" for name, value in self._facts())
         head = "".join(f'<th scope="col">{_escape(backend)}</th>' for backend in self.backends)
@@ -267,8 +269,8 @@ class Report:
         panels = "".join(_panel(check, row) for check, row in self._rows().items())
         if panels:
             legend = " ".join(f'<b class="b{i % 5}">&#9679;</b> {_escape(b)}' for i, b in enumerate(self.backends))
-            below += "<h2>Error by case</h2>\n<p>As a share of its tolerance, the dashed line. A cross at the top: not "
-            below += f'finite.</p>\n<p>{legend}</p>\n<div class="panels">\n{panels}</div>\n'
+            below += "<h2>Error by case</h2>\n<p>Error divided by tolerance; the dashed line is 1. A cross at the top "
+            below += f'marks an error that is not finite.</p>\n<p>{legend}</p>\n<div class="panels">\n{panels}</div>\n'
         return (
             f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{title}</title>\n'
             f"<style>{_STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<dl>\n{facts}</dl>\n"
@@ -282,7 +284,7 @@ class Report:
         return [(_line(name), _line(value)) for name, value in facts]
 
     def _rows(self) -> dict[str, dict[str, Cell]]:
-        """For every check, in order of first appearance, its cell on every backend."""
+        """Return for every check, in order of first appearance, its cell on every backend."""
         cells = {(cell.check, cell.backend): cell for cell in self.cells}
         return {
             check: {b: cells.get((check, b), Cell(check, b, "not checked")) for b in self.backends}
@@ -290,14 +292,14 @@ class Report:
         }
 
     def _numbers(self, cell: Cell) -> str:
-        """What a failure is made of: "error 0.1, tolerance 1e-05, case ties, seed 0"."""
+        """Return the numbers of a failure: "error 0.1, tolerance 1e-05, case ties, seed 0"."""
         error, tolerance = (None if x is None else f"{x:.3g}" for x in (cell.error, cell.tolerance))
         parts = {"error": error, "tolerance": tolerance, "case": cell.case, "seed": str(self.seed)}
         return _line(", ".join(f"{name} {value}" for name, value in parts.items() if value is not None))
 
     def _sections(self) -> list[tuple[str, list[str]]]:
-        """What stands below the failures: a title and its entries; only a note may be of several lines."""
-        titles = {"known": "Known failures", "not applicable": "Do not apply", "not checked": "Not checked"}
+        """Return the sections below the failures: title and entries; only a note may have several lines."""
+        titles = {"known": "Known failures", "not applicable": "Not applicable", "not checked": "Not checked"}
         sections: dict[str, list[str]] = {title: [] for title in (*titles.values(), "Notes")}
         reasons: dict[tuple[str, str, str], list[str]] = {}
         for cell in self.cells:
@@ -314,15 +316,15 @@ class Report:
 def read_known(path: str | os.PathLike[str]) -> dict[str, str]:
     """Read a list of known failures, for `Report.with_known`.
 
-    One failure a line, `CHECK` or `CHECK BACKEND`; without a backend, the check is known to fail on at least one. `#`
+    Each line is `CHECK` or `CHECK BACKEND`; without a backend, the check is expected to fail on at least one. `#`
     starts a comment.
 
     Returns:
-        For every line with something on it, where it stands: `{"unknown batch size jax": "known.txt:3"}`.
+        The place of every entry: `{"unknown batch size jax": "known.txt:3"}`.
 
     Raises:
         OSError: if the file cannot be read.
-        ValueError: if it is no text, a line names no check, or a line stands there twice.
+        ValueError: if the file is not text, a line names no check, or a line is repeated.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
@@ -334,14 +336,14 @@ def read_known(path: str | os.PathLike[str]) -> dict[str, str]:
         if entry in BACKENDS:
             raise ValueError(f"{path}:{number}: expected `CHECK [BACKEND]`. Received no check: {entry!r}")
         if entry in known:
-            raise ValueError(f"{path}:{number}: {entry!r} stands in {known[entry]} already")
+            raise ValueError(f"{path}:{number}: {entry!r} is already listed in {known[entry]}")
         if entry:
             known[entry] = f"{path}:{number}"
     return known
 
 
 def _line(text: str) -> str:
-    """Return text that stays on its line and that every terminal, XML parser and encoding takes."""
+    """Return text without line breaks and without characters that a terminal or XML parser may reject."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
@@ -354,7 +356,7 @@ def _number(value: float | None) -> float | str | None:
 
 
 def _panel(check: str, row: Mapping[str, Cell]) -> str:
-    """Return the plot of one check, error / tolerance by case, or nothing where there are no errors to show."""
+    """Return the plot of one check, error / tolerance by case, or "" if it has no errors."""
     cases = list(dict.fromkeys(case for cell in row.values() for case in cell.errors))
     if not cases:
         return ""
@@ -370,7 +372,7 @@ def _panel(check: str, row: Mapping[str, Cell]) -> str:
         shapes += f'<line class="{kind}" x1="{left}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>\n'
         if decade % 2 == 0:
             shapes += f'<text x="{left - 5}" y="{at + 3:.1f}" text-anchor="end">{10.0**decade:g}</text>\n'
-    for i in range(0, len(cases), math.ceil(12 / step)):  # as many labels as there is room for
+    for i in range(0, len(cases), math.ceil(12 / step)):  # as many labels as fit
         label = cases[i] if len(cases[i]) <= longest else cases[i][: longest - 1] + "…"
         place = f'transform="translate({left + (i + 0.5) * step + 3:.1f} {top + height + 12}) rotate(-60)"'
         shapes += f'<text {place} text-anchor="end">{_escape(label)}<title>{_escape(cases[i])}</title></text>\n'
@@ -378,7 +380,7 @@ def _panel(check: str, row: Mapping[str, Cell]) -> str:
         shift = (i - (len(row) - 1) / 2) * min(7, step / (len(row) + 1))
         for case, share in cell.errors.items():
             at_x, at_y = left + (cases.index(case) + 0.5) * step + shift, y(share)
-            title = f"<title>{_escape(f'{check}, {case}, {backend}: {share:.2g} of the tolerance')}</title>"
+            title = f"<title>{_escape(f'{check}, {case}, {backend}: {share:.2g} times the tolerance')}</title>"
             if math.isfinite(share):
                 shapes += f'<circle class="b{i % 5}" cx="{at_x:.1f}" cy="{at_y:.1f}" r="3">{title}</circle>\n'
             else:

@@ -1,4 +1,4 @@
-"""`check_loss`: what is asked of the workers, and what their answers mean."""
+"""`check_loss`: sends requests to the workers and reports on their replies."""
 
 import contextlib
 import copy
@@ -43,7 +43,7 @@ _OFFSET = 2**24
 
 
 class CheckError(ValueError):
-    """A check that could not be made: which argument, what was expected, what came."""
+    """A check could not run; the message names the argument, what was expected and what was received."""
 
 
 def check_loss(
@@ -60,36 +60,36 @@ def check_loss(
     workers: Workers | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
-    """Hold a Keras loss to its oracle, and to itself, on every backend.
+    """Check a Keras loss against an oracle, and for consistency, on every backend.
 
-    Each backend runs in a process of its own. With an oracle, values are compared with its values and gradients with
-    its central differences, in float64; without one, values of the backends are compared with each other, and gradients
-    with differences of the loss's own values in float64.
+    Each backend runs in its own process. With an oracle, values are compared with its values and gradients with its
+    central differences, in float64. Without one, values are compared between backends, and gradients with finite
+    differences of the loss's own values in float64.
 
     Args:
-        target: the loss: a text as `multiloss check` takes it (`module:attribute`, `path.py:attribute`, with a call of
-            it if there are arguments), or a function, a `Loss` class or instance that another process can import.
-        oracle: None, or a NumPy function of the same two arguments, given likewise, that returns values of the same
-            shape, or a scalar, which is compared with the reduced loss.
+        target: the loss: a string as in `multiloss check` (`module:attribute` or `path.py:attribute`, followed by a
+            call if there are arguments), or a function, a `Loss` class or instance that another process can import.
+        oracle: None, or a NumPy function of the same two arguments, given in the same way. It returns values of the
+            same shape, or a scalar, which is compared with the reduced loss.
         inputs: a family of `multiloss.check.inputs.FAMILIES`, the path of an `.npz` file, or a function of a seed (or
-            its text) that returns `{name: (y_true, y_pred)}`. None chooses a family by the name of the target.
-        backends: names, or names with the Python interpreters that have them; None for those installed here.
-        seed: of the random inputs.
-        checks: the checks to make, of `CHECKS`; None for all.
+            its string) that returns `{name: (y_true, y_pred)}`. None chooses a family by the target's name.
+        backends: names, or a mapping of names to Python interpreters; None for all backends installed here.
+        seed: seed of the random inputs.
+        checks: the checks to run, from `CHECKS`; None for all.
         known: a file of known failures, see `multiloss.check.report.read_known`.
-        timeout: seconds that a worker may take for one answer.
-        search: how many more cases to draw at random, of the family or of seeds of the function of inputs, for values
-            and gradients; of one that fails, the smallest that does is shown. Needs hypothesis.
-        workers: processes to use, and to leave running; None for new ones.
-        progress: called with the backend, and how many of how many requests are done.
+        timeout: seconds until a request to a worker is given up.
+        search: how many more random cases to draw for values and gradients, from the family or from seeds of the
+            function of inputs. The smallest failing case is shown. Needs hypothesis.
+        workers: worker processes to use and leave running; None for new ones.
+        progress: called with the backend, the number of completed requests, and their total.
 
     Returns:
         A `Report`.
 
     Raises:
-        CheckError, TargetError: both ValueErrors: a target, oracle, input or backend that cannot be had, one that
-            takes other arguments, or an oracle of another shape.
-        OSError: for a file of known failures that cannot be read.
+        CheckError, TargetError: both are ValueErrors: if a target, oracle, input or backend is not available, takes
+            other arguments, or if the oracle returns another shape.
+        OSError: if the file of known failures cannot be read.
 
     Example:
         >>> from multiloss.check import check_loss
@@ -99,7 +99,7 @@ def check_loss(
     """
     began = time.perf_counter()
     if search < 0:
-        raise CheckError(f"`search` must be a whole number >= 0. Received: {search}")
+        raise CheckError(f"`search` must be an integer >= 0. Received: {search}")
     chosen = _choose(checks)
     expected = read_known(known) if known is not None else None
     target_text, oracle_text = text_of(target), None if oracle is None else text_of(oracle)
@@ -110,7 +110,7 @@ def check_loss(
     if expected is not None:
         asked = [*chosen, *(["search"] if search else [])]
         cells = [Cell(check, backend, "not checked") for check in asked for backend in (*pythons, *missing)]
-        Report(target_text, oracle_text, "", seed, "", {}, tuple(cells), {}, 0.0).with_known(expected)  # or raise, now
+        Report(target_text, oracle_text, "", seed, "", {}, tuple(cells), {}, 0.0).with_known(expected)  # raise early
     with contextlib.ExitStack() as stack:
         kept = workers or stack.enter_context(Workers())
         mine = {backend: kept.get(backend, python, timeout) for backend, python in pythons.items()}
@@ -136,29 +136,29 @@ def _choose(checks: Sequence[str] | None) -> tuple[str, ...]:
     if checks is None:
         return CHECKS
     if unknown := [check for check in checks if check not in CHECKS]:
-        raise CheckError(f"`checks` must be of {', '.join(CHECKS)}. Received: {unknown[0]!r}")
+        raise CheckError(f"`checks` must be among {', '.join(CHECKS)}. Received: {unknown[0]!r}")
     return ("runs", *[check for check in CHECKS if check in checks and check != "runs"])
 
 
 def _chosen(
     given: Sequence[str] | Mapping[str, str | None] | None,
 ) -> tuple[dict[str, str | None], list[str], dict[str, str]]:
-    """Return those to run with their interpreters, those asked for but missing, and those not asked for, with why."""
+    """Return the backends to run with their interpreters, the missing ones, and the unchecked ones with the reason."""
     if given is None:
         there = [backend for backend in _backends.BACKENDS if _backends.installed(backend)]
         if not there:
-            raise CheckError(f"`backends` are not installed: none of {', '.join(_backends.BACKENDS)}")
+            raise CheckError(f"`backends` must be installed. Received: none of {', '.join(_backends.BACKENDS)}")
         away = {b: f"not installed: {_backends.how_to_install(b)}" for b in _backends.BACKENDS if b not in there}
         return dict.fromkeys(there), [], away
     pythons = dict(given) if isinstance(given, Mapping) else dict.fromkeys(given)
     if not pythons:
-        raise CheckError("`backends` must name one at least. Received: none")
+        raise CheckError("`backends` must name at least one. Received: none")
     for backend, python in pythons.items():
         if backend not in (*_backends.BACKENDS, *pool.FORWARD_ONLY):
             known = ", ".join((*_backends.BACKENDS, *pool.FORWARD_ONLY))
-            raise CheckError(f"`backends` must be of {known}. Received: {backend!r}")
+            raise CheckError(f"`backends` must be among {known}. Received: {backend!r}")
         if python is not None and not Path(python).is_file():
-            raise CheckError(f"`backends` must give {backend} an interpreter. Received: {python!r}, which is no file")
+            raise CheckError(f"`backends` must map {backend} to an interpreter. Received: {python!r}, not a file")
     missing = [backend for backend, python in pythons.items() if python is None and not _backends.installed(backend)]
     return {b: p for b, p in pythons.items() if b not in missing}, missing, {}
 
@@ -168,8 +168,8 @@ def _not_installed(backend: str) -> Cell:
 
 
 @dataclasses.dataclass
-class _Ask:
-    """One request, and what it is for: which check, on which case, and under which name among those of the check."""
+class _Request:
+    """One request: its check, case, and name within the check."""
 
     check: str
     case: str
@@ -183,7 +183,7 @@ class _Ask:
 
 
 class _Job:
-    """One run of all checks. `cells` does it; the rest is there for the report."""
+    """One run of all checks. `cells` runs them; the other members are for the report."""
 
     def __init__(
         self,
@@ -198,20 +198,20 @@ class _Job:
     ):
         self.target, self.oracle, self.function, self.seed = target, oracle, function, seed
         self.checks, self.workers, self.progress = checks, workers, progress
-        self.draws, self.drawn = 0, None  # how many cases to draw, and what draws them
+        self.draws, self.drawn = 0, None  # the number of cases to draw, and their strategy
         self.given, self.inputs_text = given, given if isinstance(given, str) else ""
         self.versions: dict[str, str] = {}
         self.compared = ""
         self.notes: tuple[str, ...] = ()
         self.described: dict[str, dict[str, Any]] = {}
-        self.own = False  # whether the oracle speaks of the reduced loss
+        self.own = False  # whether the oracle returns the reduced loss
         self.kind, self.logits = "", False
         self.expected: dict[str, dict[str, Any]] = {}
 
-    # --- what is asked -----------------------------------------------------------------------------------------------
+    # --- requests ----------------------------------------------------------------------------------------------------
 
     def cells(self) -> list[Cell]:
-        """Ask, wait, and judge."""
+        """Send the requests, wait for the replies, and judge them."""
         first = {backend: [("", "describe", {"target": self.target})] for backend in self.workers}
         answers = pool.gather(self.workers, first, restarts=0)
         described = {backend: replies[""] for backend, replies in answers.items()}
@@ -219,7 +219,8 @@ class _Job:
         if errors and len(errors) == len(described):
             message = errors[0].message
             named = message.startswith("TargetError: ")
-            message = message.removeprefix("TargetError: ") if named else f"{self.target} could not be made: {message}"
+            cause = f"{self.target} could not be created: {message}"
+            message = message.removeprefix("TargetError: ") if named else cause
             raise _error(message, errors[0])
         cells = [
             Cell("runs", backend, "fail", reply.message, reproduce=self.line("runs", backend))
@@ -227,7 +228,7 @@ class _Job:
             if reply.status != "done"
         ]
         self.described = {backend: reply.result for backend, reply in described.items() if reply.status == "done"}
-        self.versions = {backend: told["versions"] for backend, told in self.described.items()}
+        self.versions = {backend: description["versions"] for backend, description in self.described.items()}
         if not self.described:
             return cells
 
@@ -241,20 +242,20 @@ class _Job:
         return [*cells, *self.search(cases, replies)] if self.draws else cells
 
     def ask(self, cases: list[Case], progress: Any) -> dict[str, dict[Any, Reply]]:
-        """Return what the workers answer: backend -> (check, case, name) -> reply."""
-        asked = {backend: self.requests(backend, cases) for backend in self.described}
-        requests = {backend: [(ask.key, ask.task, ask.arguments) for ask in asks] for backend, asks in asked.items()}
-        replies = pool.gather(self.workers, requests, progress)
-        for backend, asks in asked.items():
-            for ask in asks:
-                if ask.task == "run_all" and (reply := replies[backend].get(ask.key)):
-                    for case in ask.arguments["batches"]:
+        """Return the workers' replies: backend -> (check, case, name) -> reply."""
+        requests = {backend: self.requests(backend, cases) for backend in self.described}
+        sent = {backend: [(one.key, one.task, one.arguments) for one in part] for backend, part in requests.items()}
+        replies = pool.gather(self.workers, sent, progress)
+        for backend, part in requests.items():
+            for request in part:
+                if request.task == "run_all" and (reply := replies[backend].get(request.key)):
+                    for case in request.arguments["batches"]:
                         one = Reply.of(reply.result["replies"][case]) if reply.status == "done" else reply
-                        replies[backend][ask.check, case, ask.name] = one
+                        replies[backend][request.check, case, request.name] = one
         return replies
 
     def search(self, cases: list[Case], replies: dict[str, dict[Any, Reply]]) -> list[Cell]:
-        """Draw more cases until one fails, and then ever smaller ones: a cell for each backend."""
+        """Draw cases until one fails, then shrink it; return a cell for each backend."""
         job = copy.copy(self)
         job.checks = ("value", "gradient")
         scale = judge.scale_of(cases, replies)
@@ -262,7 +263,7 @@ class _Job:
         def failing(case: Case) -> list[Cell]:
             job.expected = job.ask_oracle([case])
             answers = job.ask([case], None)
-            lost = any(reply.status == "lost" for told in answers.values() for reply in told.values())
+            lost = any(reply.status == "lost" for replies in answers.values() for reply in replies.values())
             bad = ("fail", "not checked") if lost else ("fail",)
             return [cell for cell in judge.verdicts(job, [case], answers, scale) if cell.status in bad]
 
@@ -282,7 +283,7 @@ class _Job:
 
     @property
     def is_loss(self) -> bool:
-        return any(told["loss"] for told in self.described.values())
+        return any(description["loss"] for description in self.described.values())
 
     def cases(self) -> list[Case]:
         given = self.given
@@ -290,31 +291,31 @@ class _Job:
             given, self.inputs_text = text_of(given), text_of(given)
         if given is None:
             given = inputs.guess(self.target)
-            self.inputs_text = f"{given} (by its name; others: --inputs)"
+            self.inputs_text = f"{given} (guessed from the name; --inputs selects others)"
         if given in inputs.FAMILIES:
-            self.logits = any(told["from_logits"] for told in self.described.values())
+            self.logits = any(description["from_logits"] for description in self.described.values())
             self.logits = self.logits or "from_logits=True" in self.target
             self.kind, cases = given, inputs.family(given, self.seed, self.logits)
         elif given.endswith(".npz") or ":" in given:
             self.kind, cases = "", inputs.load(given, self.seed)
         else:
             families = ", ".join(inputs.FAMILIES)
-            raise CheckError(f"`inputs` must be of {families}, an .npz file or a function. Received: {given!r}")
+            raise CheckError(f"`inputs` must be one of {families}, an .npz file or a function. Received: {given!r}")
         return cases
 
     def ask_oracle(self, cases: list[Case]) -> dict[str, dict[str, Any]]:
-        """Return what the oracle says of each case: case -> value, slopes, and what rounding changes in them."""
+        """Return the oracle's results: case -> value, slopes, and how much rounding changes them."""
         if self.function is None:
-            self.compared = "each other, and gradients with differences of the loss's own values in float64"
+            self.compared = "values between backends, gradients with finite differences of the loss in float64"
             return {}
-        self.compared = f"{self.oracle} and its central differences, in float64"
+        self.compared = f"with {self.oracle} and its central differences, in float64"
         results = {}
         for case in cases:
             try:
                 results[case.name] = compare.oracle_results(
                     self.function, case.y, case.x, _upstream, self.seed, not case.large
                 )
-            except (Exception, SystemExit) as error:  # an oracle is a user's code, and raises what it likes
+            except (Exception, SystemExit) as error:  # user code may raise anything
                 raise CheckError(
                     f"`oracle` fails on {case.name!r}: {type(error).__name__}: {error}. It takes (y_true, y_pred), "
                     f"here of shapes {case.y.shape} and {case.x.shape}"
@@ -322,20 +323,20 @@ class _Job:
         self.own = self.is_loss and next(iter(results.values()))["value"].ndim == 0
         return results
 
-    def requests(self, backend: str, cases: list[Case]) -> list[_Ask]:
-        told, asks = self.described[backend], []
+    def requests(self, backend: str, cases: list[Case]) -> list[_Request]:
+        description, requests = self.described[backend], []
         plain = next(case for case in cases if case.plain)
         reduction = "own" if self.own else "none"
         forward_only = backend in pool.FORWARD_ONLY
-        compiled = judge.compiled(told)
+        compiled = judge.compiled(description)
 
         def ask(check: str, case: Case, name: str, task: str = "run", **arguments: Any) -> None:
             if check in self.checks:
                 arguments = {"y": case.y, "x": case.x, **arguments}
-                asks.append(_Ask(check, case.name, name, task, {"target": self.target, **arguments}))
+                requests.append(_Request(check, case.name, name, task, {"target": self.target, **arguments}))
 
-        # Each backend has its own way of being wrong on the plain case, which others are compared with: it is asked
-        # first, and once for values and gradients, which are all that is compared with values in float64.
+        # Values and gradients come first, in one request per case: other checks compare with those of the plain case,
+        # and only values and gradients are compared with values in float64.
         for case in cases if {"value", "gradient"} & set(self.checks) else []:
             arguments = {
                 "target": self.target,
@@ -344,7 +345,7 @@ class _Job:
                 "reduction": reduction,
                 "gradient": not forward_only,
             }
-            asks.append(_Ask("value", case.name, "eager", "run", arguments))
+            requests.append(_Request("value", case.name, "eager", "run", arguments))
             if self.function is None and backend == self.reference and case.x.size and not case.large:
                 arguments = {
                     "target": self.target,
@@ -352,24 +353,24 @@ class _Job:
                     "xs": np.concatenate([points for points, _ in self.points(case)]),
                     "reduction": reduction,
                 }
-                asks.append(_Ask("gradient", case.name, "exact", "exact", arguments))
+                requests.append(_Request("gradient", case.name, "exact", "exact", arguments))
         if forward_only:
-            return asks
+            return requests
 
         def ask_modes(check: str, some: list[Case], modes: list[str], also: str = "") -> None:
-            """Ask for cases in some modes, each compiled once, and eagerly."""
+            """Request cases in several modes, each compiled once, and in eager mode."""
             if {check, also} & set(self.checks) and modes:
                 batches = {case.name: (case.y, case.x) for case in some}
                 for mode in modes:
                     arguments = {"target": self.target, "batches": batches, "mode": mode}
-                    asks.append(_Ask(check, "", mode, "run_all", arguments))
+                    requests.append(_Request(check, "", mode, "run_all", arguments))
                 for case in some:
                     ask(check, case, "eager")
 
         small = [case for case in cases if not case.large and case.x.size]
         ask_modes("compiled", small[:3], compiled, also="retracing")
         sizes = [plain, *[case for case in cases if case.name in ("batch of 1", "batch of 0")]]
-        ask_modes("unknown batch size", sizes, [mode for mode in told["modes"] if "unknown" in mode])
+        ask_modes("unknown batch size", sizes, [mode for mode in description["modes"] if "unknown" in mode])
 
         for name, (y, x) in self.columns(plain).items():
             ask("[B] and [B, 1]", plain, name, y=y, x=x)
@@ -378,11 +379,11 @@ class _Job:
                 rounded = compare.halved(case.x, dtype)
                 ask(dtype, case, "float32", x=rounded)
                 ask(dtype, case, "half", x=rounded, cast=dtype)
-                if told["takes_dtype"]:
+                if description["takes_dtype"]:
                     ask(dtype, case, "dtype", x=rounded, dtype=dtype)
 
         rows = len(plain.x)
-        if told["loss"]:
+        if description["loss"]:
             weights = np.linspace(0.5, 2.0, rows).astype(np.float32)
             mask = np.arange(rows) % 3 != 1
             firsts = np.eye(rows, dtype=np.float32)[:2]
@@ -416,18 +417,18 @@ class _Job:
         ask("determinism", plain, "repeat", "repeat", **other)
         if "determinism" not in self.checks:
             ask("retracing", plain, "repeat", "repeat", **other)
-        return asks
+        return requests
 
     @property
     def reference(self) -> str:
-        """The backend whose values are differentiated: TensorFlow if it is there, since Keras has float64 on it."""
+        """The backend whose values give the finite differences: TensorFlow if present, where Keras has float64."""
         able = [backend for backend in self.described if backend not in pool.FORWARD_ONLY]
         return "tensorflow" if "tensorflow" in able else next(iter(able), "")
 
     def points(self, case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return points and steps: large steps at the case, other roundings of it, and, where float64 is, small steps.
+        """Return points and steps: large steps at the case, its roundings, and small steps if there is float64.
 
-        Those are at the case, at the roundings, and the smallest of all at the case again.
+        The small steps are at the case and at its roundings, with the smallest ones at the case last.
         """
         others = compare.rounded(case.x, self.seed)
         found = [compare.points(case.x, compare.COARSE_STEP), (np.stack(others), np.zeros(0))]
@@ -435,7 +436,7 @@ class _Job:
         return [*found, *exact] if self.reference == "tensorflow" else found
 
     def columns(self, case: Case) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return batches that mean the same, with and without an axis of size 1."""
+        """Return equivalent batches, with and without an axis of size 1."""
         y, x = case.y, case.x
         if self.kind in ("labels-embeddings", "integer-labels"):
             return {"y_true [B]": (y, x), "y_true [B, 1]": (y[:, None], x)}
@@ -444,14 +445,14 @@ class _Job:
         return {}
 
     def refuse_bad_targets(self, replies: dict[str, dict[Any, Reply]], cases: list[Case]) -> None:
-        """Raise if no backend could run the loss on plain data, or if the oracle is of another shape."""
+        """Raise if no backend could run the loss on the plain case, or if the oracle returns another shape."""
         plain = next(case for case in cases if case.plain)
         key = ("value", plain.name, "eager")
         first = [answers[key] for answers in replies.values() if key in answers]
         if first and all(reply.status == "error" for reply in first):
             raise _error(
-                f"{self.target} takes other arguments or inputs than (y_true, y_pred) of shapes {plain.y.shape} and "
-                f"{plain.x.shape} (--inputs chooses others): {first[0].message}",
+                f"{self.target} fails on (y_true, y_pred) of shapes {plain.y.shape} and {plain.x.shape} "
+                f"(--inputs selects others): {first[0].message}",
                 first[0],
             )
         for reply in first:
@@ -461,7 +462,7 @@ class _Job:
                     raise CheckError(f"`oracle` must return the shape of the loss, {got}. Received: {wanted}")
 
     def line(self, check: str, backend: str) -> str:
-        """Return a command that shows one cell again."""
+        """Return a command that reproduces one cell."""
         words = ["multiloss check", shlex.quote(self.target)]
         words += [] if self.oracle is None else ["--oracle", shlex.quote(self.oracle)]
         words += ["--inputs", shlex.quote(self.inputs_text.partition(" (")[0])] if self.inputs_text else []
@@ -475,13 +476,13 @@ class _Job:
 
 
 def _error(message: str, reply: Reply) -> CheckError:
-    """Return an error that a worker met, with the traceback of the worker, which `--debug` shows."""
+    """Return a worker's error with its traceback, which `--debug` shows."""
     error = CheckError(message)
     error.add_note(reply.traceback.strip())
     return error
 
 
 def _upstream(shape: tuple[int, ...]) -> np.ndarray:
-    # As `worker.upstream_of`, which cannot be had here without Keras.
+    # As `worker.upstream_of`, which cannot be imported here without Keras.
     factors = 1 + 0.5 * np.cos(np.arange(int(np.prod(shape))))
     return factors.reshape(shape).astype(np.float32).astype(np.float64)

@@ -1,7 +1,7 @@
-"""More cases than those of `inputs`, drawn and made smaller by hypothesis, which is imported only here, and when asked.
+"""Random cases in addition to those of `inputs`, drawn and shrunk by hypothesis, which is imported only when needed.
 
-A case is built of few and round numbers, so that a small one reads well: whole numbers in one of a few units, or with
-numbers of any size among them.
+A case has few and round numbers, so that a small one is easy to read: multiples of one of a few units, or numbers of
+any magnitude mixed with integers.
 """
 
 import contextlib
@@ -16,12 +16,12 @@ from multiloss.check.report import Cell
 from multiloss.check.targets import TargetError
 
 _ROWS, _CLASSES, _FEATURES = 3, 3, 2
-_DRAWN = "drawn"  # the name of a case of a family
+_DRAWN = "drawn"  # the name of a case drawn from a family
 _UNITS = (1.0, 0.125, 1e-3, 100.0)
 
 
 class Found(NamedTuple):
-    """What came of a search: how many cases were tried, and the smallest that failed with its cells, if any."""
+    """The result of a search: the number of cases tried, and the smallest failing case with its cells, if any."""
 
     tried: int
     case: Case | None
@@ -32,11 +32,11 @@ def strategy(inputs: str, logits: bool) -> Any:
     """Return a strategy of cases.
 
     Args:
-        inputs: a family, or the text of a function of a seed.
+        inputs: a family, or the target string of a function of a seed.
         logits: as in `inputs.family`.
 
     Raises:
-        TargetError: if hypothesis is not installed, or the inputs are a file.
+        TargetError: if hypothesis is not installed, or if the inputs are a file.
     """
     try:
         import hypothesis.strategies as st
@@ -45,8 +45,8 @@ def strategy(inputs: str, logits: bool) -> Any:
     if inputs.endswith(".npz"):
         raise TargetError(f"`search` needs a family or a function of a seed as `inputs`. Received: {inputs!r}")
 
-    # hypothesis mixes numbers that it finds in the modules at hand into what it draws, but for booleans: all is made of
-    # them, so that a seed finds the same whatever is imported.
+    # hypothesis mixes constants from the loaded modules into its draws, except for booleans. All numbers are built from
+    # booleans, so that a seed draws the same whatever is imported.
     bit = st.booleans()
 
     def numbers(draw: Any) -> Callable[[int], int]:
@@ -67,12 +67,12 @@ def strategy(inputs: str, logits: bool) -> Any:
 
 
 def _row(number: Callable[[int], int], inputs: str, logits: bool, kind: int) -> tuple[Any, np.ndarray]:
-    """Return truth and prediction of one row, made of numbers of so many bits: reals are of one of 8 kinds."""
+    """Return `y_true` and `y_pred` of one row; `number` draws an integer of some bits, `kind` is one of 8 for reals."""
 
     def array(element: Callable[[], float], *shape: int) -> np.ndarray:
         return np.reshape([element() for _ in range(int(np.prod(shape)))], shape)
 
-    def scaled(exponent: int) -> float:  # by a number from 1 to 2
+    def scaled(exponent: int) -> float:  # 2^exponent times a number from 1 to 2
         return (1 + number(8) / 256) * 2.0**exponent
 
     def real() -> float:
@@ -110,13 +110,13 @@ def smallest(
     seed: int,
     progress: Callable[[str, int, int], None] | None,
 ) -> Found:
-    """Try cases until one fails, then smaller ones that do too.
+    """Try cases until one fails, then smaller ones.
 
     Args:
         cases: a strategy.
         failing: returns the cells that fail on a case.
-        count: how many cases to try at most, smaller ones apart.
-        seed: of what is drawn.
+        count: the largest number of cases to try, without those tried while shrinking.
+        seed: seed of the draws.
         progress: as in `check_loss`.
     """
     import hypothesis
@@ -137,7 +137,7 @@ def smallest(
             progress("search", tried, count)
         if cells:
             found = Found(tried, case, cells)
-            # A process that ended or hung is not tried again: each time would cost as much.
+            # A case that ends or hangs the process is not shrunk: each attempt would take as long.
             lost = any(cell.status == "not checked" for cell in cells)
             raise Failed
 
@@ -154,7 +154,7 @@ def smallest(
     with contextlib.suppress(Failed, hypothesis.errors.Flaky):
         run()
     if not lost and found.case is not None and found.case.name == _DRAWN:
-        # A row is too much at once for hypothesis to drop.
+        # hypothesis does not remove whole rows.
         for row in reversed(range(len(found.case.x))):
             y, x = (np.delete(part, row, axis=0) for part in (found.case.y, found.case.x))
             if len(x) and (cells := failing(found.case._replace(y=y, x=x))):
@@ -163,11 +163,11 @@ def smallest(
 
 
 def text_of_case(found: Found) -> str:
-    """Return the case as Python, to be pasted, with what fails on it."""
+    """Return the case as Python code, and the checks that fail on it."""
     assert found.case is not None
     arrays = [f"{name} = {_text(array)}" for name, array in (("y_true", found.case.y), ("y_pred", found.case.x))]
     where = ", ".join(f"{cell.check} on {cell.backend}" for cell in found.cells)
-    return f"The smallest case found to fail ({where}), after {found.tried} drawn:\n" + "\n".join(arrays)
+    return f"Smallest failing case ({where}), after {found.tried} cases:\n" + "\n".join(arrays)
 
 
 def _text(array: np.ndarray) -> str:

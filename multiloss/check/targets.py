@@ -1,4 +1,4 @@
-"""What is checked: `module:attribute` or `path.py:attribute`, with a call of it if there are arguments."""
+"""Targets of the checks: `module:attribute` or `path.py:attribute`, followed by a call if there are arguments."""
 
 import ast
 import functools
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class TargetError(ValueError):
-    """A target that cannot be had: of what form it should be, and what came."""
+    """A target cannot be loaded; the message says what was expected and what was received."""
 
 
 def resolve(target: str) -> Any:
@@ -21,11 +21,11 @@ def resolve(target: str) -> Any:
 
     Args:
         target: `module:attribute` or `path.py:attribute`. Attributes may have dots, and a call may follow, as in
-            `multiloss:dice_loss(smooth=1e-5, thresh=0.5)`: the text is Python, in the names of the module. A call that
-            leaves out required arguments, as `multiloss:dice(mode="multiclass")`, binds those given.
+            `multiloss:dice_loss(smooth=1e-5, thresh=0.5)`: a Python expression, evaluated in the namespace of the
+            module. A call without all required arguments, as `multiloss:dice(mode="multiclass")`, binds those given.
 
     Raises:
-        TargetError: if the form is another, the module does not import, or the attribute or call fails.
+        TargetError: if the string has another form, the module cannot be imported, or the attribute or call fails.
     """
     place, colon, text = target.partition(":")
     if not (place and colon and text.strip()):
@@ -33,18 +33,18 @@ def resolve(target: str) -> Any:
     try:
         tree = ast.parse(text.strip(), mode="eval").body
     except SyntaxError as error:
-        raise TargetError(f"`{text}` of {target!r} is no Python expression: {error.msg}") from error
+        raise TargetError(f"`{text}` of {target!r} is not a Python expression: {error.msg}") from error
     module = _module(place)
     try:
         return _evaluate(tree, _Names(module))
     except TargetError:
         raise
-    except (Exception, SystemExit) as error:  # the code of a user, which raises what it likes
-        raise TargetError(f"{target!r} could not be made: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # user code may raise anything
+        raise TargetError(f"{target!r} could not be evaluated: {type(error).__name__}: {error}") from error
 
 
 class _Names(dict[str, Any]):
-    """Names of a module, those included that it looks up when asked."""
+    """The namespace of a module, including names that its `__getattr__` provides."""
 
     def __init__(self, module: ModuleType):
         super().__init__(vars(module))
@@ -89,28 +89,28 @@ def _module(place: str) -> ModuleType:
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        sys.path.insert(0, str(path.resolve().parent))  # what stands beside a script can be imported by it
+        sys.path.insert(0, str(path.resolve().parent))  # a script can import its neighbours
         spec.loader.exec_module(module)
         return module
     except TargetError:
         raise
-    except (Exception, SystemExit) as error:  # the code of a user, which raises what it likes
+    except (Exception, SystemExit) as error:  # user code may raise anything
         sys.modules.pop(f"_multiloss_target_{path.stem}", None)
-        raise TargetError(f"{place!r} does not import: {type(error).__name__}: {error}") from error
+        raise TargetError(f"{place!r} could not be imported: {type(error).__name__}: {error}") from error
 
 
 def _lost(instance: Any) -> list[str]:
-    """Return the attributes that an instance does not get back from its config, of those that hold plain values."""
+    """Return the attributes with plain values that an instance loses in a round trip through its config."""
     try:
         again = vars(type(instance).from_config(instance.get_config()))
-    except Exception as error:  # the code of a user, which raises what it likes
+    except Exception as error:  # user code may raise anything
         raise TargetError(
-            f"{type(instance).__name__} cannot be made of its `get_config`: {type(error).__name__}: {error}"
+            f"{type(instance).__name__} cannot be recreated from its `get_config`: {type(error).__name__}: {error}"
         ) from error
     plain = (bool, int, float, str, tuple, list, dict)
 
     def shown(value: Any) -> str:
-        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # functions and objects within are others each time
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(value))  # addresses of contained objects differ
 
     return [
         f"`{name}`"
@@ -120,32 +120,32 @@ def _lost(instance: Any) -> list[str]:
 
 
 def text_of(target: Any) -> str:
-    """Return the text of a target that was given as a text, a function, a class, or a Keras loss.
+    """Return the string of a target given as a string, a function, a class, or a Keras loss.
 
     Raises:
-        TargetError: if another process could not import it, as a lambda or a local function, or not make it alike: an
+        TargetError: if another process cannot import it, as a lambda or a local function, or cannot recreate it: an
             instance that its config does not describe.
     """
     if isinstance(target, str):
         return target
     if isinstance(target, functools.partial):
         if target.args:
-            raise TargetError("a `functools.partial` must bind by name. Received positional arguments")
+            raise TargetError("a `functools.partial` must bind arguments by name. Received positional arguments")
         named = ", ".join(f"{name}={value!r}" for name, value in target.keywords.items())
         return f"{text_of(target.func)}({named})"
     if hasattr(target, "get_config") and not inspect.isclass(target):
         text = f"{text_of(type(target))}.from_config({target.get_config()!r})"
         if lost := _lost(target):
             raise TargetError(
-                f"{type(target).__name__} comes back from its `get_config` with another {', '.join(lost)}: another "
-                "process cannot make this instance. A text can, such as 'path.py:MyLoss(factor=2.0)'"
+                f"{type(target).__name__} changes {', '.join(lost)} in a round trip through its `get_config`, so that "
+                "another process cannot recreate this instance. Pass a string, such as 'path.py:MyLoss(factor=2.0)'"
             )
         return text
     name, home = getattr(target, "__qualname__", ""), getattr(target, "__module__", None)
     module = sys.modules.get(home or "")
     if not name or "<" in name or module is None:
         raise TargetError(
-            "a target must be a text, or a function, class or Keras loss that stands in a module, since another "
+            "a target must be a string, or a function, class or Keras loss at the top level of a module, since another "
             f"process has to import it. Received: {target!r}"
         )
     file = getattr(module, "__file__", None)
@@ -153,4 +153,4 @@ def text_of(target: Any) -> str:
         return f"{home}:{name}"
     if file is None:
         raise TargetError(f"the module of {target!r} has no file that another process could import")
-    return f"{Path(file).resolve()}:{name}"  # a script, or a test: its name leads nowhere elsewhere
+    return f"{Path(file).resolve()}:{name}"  # a script or a test, which cannot be imported by name elsewhere

@@ -1,9 +1,9 @@
-"""One backend, in a process of its own, that does what it is asked: the one file that names a framework's own API.
+"""The worker process of one backend: the only file of the checks that uses a framework's own API.
 
-`MODES` lists the ways in which the backend at hand can run a function, and `prepare` makes it run in one of them. As a
-program, `python -m multiloss.check.worker` reads pickled requests
-`(name, arguments)` from standard input, and writes a pickled reply to each, `("done", result)` or
-`("error", message, traceback)`, to what was standard output; whatever the checked loss prints goes to standard error.
+`MODES` lists the modes in which the current backend can run a function, and `prepare` compiles a function for one of
+them. `python -m multiloss.check.worker` reads pickled requests `(name, arguments)` from standard input and writes
+pickled replies, `("done", result)` or `("error", message, traceback)`, to the original standard output. Output of the
+checked loss goes to standard error.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from keras import ops
 from multiloss.check import targets
 
 BACKEND: str = keras.backend.backend()
-# Those of shapes that are known come first, those with an unknown batch size last.
+# Modes with known shapes come first, those with an unknown batch size last.
 MODES: list[str] = {
     "jax": ["eager", "jit"],
     "tensorflow": ["eager", "graph", "xla", "graph-unknown-batch", "xla-unknown-batch"],
-    # The default of torch.compile, and the one that traces and differentiates alike but generates no code.
+    # The default of torch.compile, and its backend that traces and differentiates the same but generates no code.
     "torch": ["eager", "inductor", "aot_eager"],
 }.get(BACKEND, ["eager"])
 
@@ -42,10 +42,10 @@ MODES: list[str] = {
 
 
 def prepare(mode: str, function: Callable[[Any, Any], Any]) -> Callable[..., tuple[Any, Any]]:
-    """Return a function of `(y, x, upstream)`, NumPy arrays, which is compiled once for all batches of one shape.
+    """Return a function of NumPy arrays `(y, x, upstream)`, compiled once for all batches of one shape.
 
-    It gives the value of `function(y, x)`, and the gradient of `sum(upstream * value)` with respect to x, of floats, or
-    None where the backend computes no gradients.
+    It returns the value of `function(y, x)` and the gradient of `sum(upstream * value)` with respect to x, which has
+    floats; the gradient is None if the backend computes none.
     """
     step = {"jax": _jax, "tensorflow": _tensorflow, "torch": _torch}.get(BACKEND, _forward)(mode, function)
 
@@ -61,10 +61,10 @@ _targets = 0
 
 
 def forget(target: str = "") -> None:
-    """Drop what was compiled for other targets.
+    """Drop the compiled functions of other targets.
 
-    Of too many variants torch compiles no more, and says nothing. JAX keeps them all, operations that targets share
-    among them, so that it starts anew after every eighth.
+    torch silently stops compiling after too many variants. JAX keeps all compiled functions, including operations that
+    targets share, so its caches are cleared only after every eighth target.
     """
     global _compiled_for, _targets
     if target and target == _compiled_for:
@@ -138,15 +138,15 @@ def _torch(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
     def quiet() -> Any:
         with warnings.catch_warnings():
             if mode != "eager":
-                # Compiling gives warnings of torch's own, and tracing trips over them; those of the losses are errors
-                # in the eager mode of our tests.
+                # torch's own warnings during compilation disturb tracing. Warnings from the losses are errors in the
+                # eager mode of our tests.
                 warnings.simplefilter("ignore")
             yield
 
     with quiet():
         compiled = function if mode == "eager" else torch.compile(function, backend=mode)
 
-    device = ops.convert_to_tensor(0).device  # where Keras puts what it makes of an array
+    device = ops.convert_to_tensor(0).device  # where Keras puts tensors made from arrays
 
     def step(y: Any, x: Any, upstream: Any) -> tuple[Any, Any]:
         x = torch.as_tensor(x, device=device).clone().requires_grad_()
@@ -160,11 +160,11 @@ def _torch(mode: str, function: Any) -> Callable[..., tuple[Any, Any]]:
     return step
 
 
-# --- a loss, as it was asked for -------------------------------------------------------------------------------------
+# --- the requested loss ----------------------------------------------------------------------------------------------
 
 
 def build(target: str, **settings: Any) -> tuple[Any, bool]:
-    """Return a new loss, with other settings than its own if given, and whether it is a `keras.losses.Loss`."""
+    """Return a new loss, with settings replaced by those given, and whether it is a `keras.losses.Loss`."""
     loss = targets.resolve(target)
     if inspect.isclass(loss):
         loss = loss(**settings)
@@ -176,14 +176,14 @@ def build(target: str, **settings: Any) -> tuple[Any, bool]:
 
 
 class _WithMask(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
-    """Attach a Keras mask to what passes."""
+    """Attach a Keras mask to a tensor."""
 
     def __init__(self, mask: Any):
         super().__init__(name="with_mask")
         self.mask = mask
 
     def call(self, x: Any) -> Any:
-        return x + 0 * x  # a tensor of its own, to which no other mask is attached
+        return x + 0 * x  # a new tensor without another mask
 
     def compute_mask(self, x: Any, previous: Any) -> Any:
         return ops.convert_to_tensor(self.mask)
@@ -204,7 +204,7 @@ def _function(loss: Any, reduction: str | None, weight: Any, mask: Any, cast: st
 
 
 def upstream_of(shape: tuple[int, ...]) -> np.ndarray:
-    """Return factors of the values, each another, so that a gradient that mixes them up shows."""
+    """Return an upstream gradient with distinct entries, so that mixed-up entries are detected."""
     return (1 + 0.5 * np.cos(np.arange(int(np.prod(shape))))).reshape(shape).astype(np.float32)
 
 
@@ -220,14 +220,14 @@ def run(
     dtype: str | None = None,
     gradient: bool = True,
 ) -> dict[str, Any]:
-    """Value and gradient of a new loss. `reduction` "own" is what the target says."""
+    """Return the value and gradient of a new loss. The `reduction` "own" is that of the target."""
     loss, is_loss = build(target, **({} if dtype is None else {"dtype": dtype}))
     reduction = reduction if is_loss and reduction != "own" else None
     function = _function(loss, reduction, weight, mask, cast)
     value = ops.convert_to_numpy(ops.cast(first := function(y, ops.convert_to_tensor(x)), "float32"))
     result = {"value": value, "gradient": None, "dtype": keras.backend.standardize_dtype(first.dtype)}
     if gradient:
-        # Values of half precision are added up in float32.
+        # Half-precision values are summed in float32.
         def raised(y: Any, x: Any) -> Any:
             return ops.cast(function(y, x), "float32")
 
@@ -237,9 +237,9 @@ def run(
 
 
 def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode: str) -> dict[str, Any]:
-    """Value and gradient of one loss on several batches, compiled once: by name, replies as those of the program.
+    """Return value and gradient of one loss on several batches, compiled once: by name, replies as those of `main`.
 
-    "traces" says how often something was traced or compiled once more for the same batches with their rows reversed.
+    "traces" is the number of traces or compilations when the same batches come again with their rows reversed.
     """
     loss, is_loss = build(target)
     function = _function(loss, "none" if is_loss else None, None, None, None)
@@ -263,7 +263,7 @@ def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode
 
 
 def exact(target: str, y: np.ndarray, xs: np.ndarray, reduction: str) -> dict[str, Any]:
-    """Sums `upstream * value` at several x, in float64 if the loss has it; "single" says that no value needs that."""
+    """Return sums of `upstream * value` at several x, in float64 if possible; "single" if all values are float32."""
     before = keras.config.floatx()
     keras.config.set_floatx("float64")
     try:
@@ -283,7 +283,7 @@ def exact(target: str, y: np.ndarray, xs: np.ndarray, reduction: str) -> dict[st
 
 
 def _compiled(function: Any) -> Any:
-    """Return the function, compiled where that is quick."""
+    """Return the function, compiled on backends that compile quickly."""
     if BACKEND == "jax":
         import jax
 
@@ -310,11 +310,11 @@ def _float64() -> Any:
         jax.config.update("jax_enable_x64", before)
 
 
-# --- what a loss is, and what becomes of it --------------------------------------------------------------------------
+# --- description, config, saving and training ------------------------------------------------------------------------
 
 
 def describe(target: str) -> dict[str, Any]:
-    """Return what the target is, and the versions of what runs it."""
+    """Return properties of the target, and the versions of the backend and Keras."""
     loss, is_loss = build(target)
     name = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}.get(BACKEND, BACKEND)
     version = getattr(sys.modules.get(name) or importlib.import_module(name), "__version__", "")
@@ -330,7 +330,7 @@ def describe(target: str) -> dict[str, Any]:
 
 
 def config(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
-    """Take the loss to its config and back, with another dtype than the default."""
+    """Recreate the loss from its config, also with a dtype other than the default."""
     loss, _ = build(target)
     kept = loss.get_config()
     parameters = inspect.signature(type(loss).__init__).parameters.values()
@@ -347,7 +347,7 @@ def config(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
 
 
 def _in_float64(target: str) -> Any:
-    """Return the loss with another dtype than the default, or None where it takes none."""
+    """Return the loss with a dtype other than the default, or None if it takes no dtype."""
     loss, is_loss = build(target)
     if not is_loss:
         return None
@@ -356,13 +356,13 @@ def _in_float64(target: str) -> Any:
         return None
     try:
         other, _ = build(target, dtype="float64")
-    except Exception:  # `**kwargs` may be for something else
+    except Exception:  # `**kwargs` may have another purpose
         return None
     return other if other.dtype == "float64" else None
 
 
 def _model(loss: Any, x: np.ndarray, **options: Any) -> Any:
-    """Return a model of a single dense layer that nearly lets x through, compiled with the loss."""
+    """Return a model with a single dense layer close to the identity, compiled with the loss."""
     size = x.shape[-1]
     layer = keras.layers.Dense(size)
     model = keras.Sequential([keras.Input(x.shape[1:]), layer])
@@ -372,7 +372,7 @@ def _model(loss: Any, x: np.ndarray, **options: Any) -> Any:
 
 
 def save(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
-    """Save a compiled model, load it, and compare what the two lose."""
+    """Save a compiled model, load it, and return the losses before and after."""
     loss, is_loss = build(target)
     name = getattr(loss, "__name__", type(loss).__name__)
     mine = {name: type(loss) if is_loss else loss}
@@ -383,7 +383,7 @@ def save(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
             model.save(path)
             return keras.models.load_model(path, custom_objects=mine)
 
-    model = _model(loss, x, run_eagerly=True)  # as is the loaded one: to compile both takes JAX seconds
+    model = _model(loss, x, run_eagerly=True)  # as the loaded one does: compiling both takes JAX seconds
     before = model.evaluate(x, y, batch_size=len(x), verbose=0)
     after = through_a_file(model).evaluate(x, y, batch_size=len(x), verbose=0)
     other = _in_float64(target)
@@ -392,7 +392,7 @@ def save(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
 
 
 def fit(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
-    """One step of `fit` on one batch: the loss, and how far each weight moved."""
+    """Run one step of `fit` on one batch; return the loss and the change of each weight."""
     model = _model(build(target)[0], x)
     start = model.get_weights()
     history = model.fit(x, y, batch_size=len(x), epochs=1, shuffle=False, verbose=0)
@@ -401,7 +401,7 @@ def fit(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
 
 
 def repeat(target: str, y: np.ndarray, x: np.ndarray, other_y: np.ndarray, other_x: np.ndarray) -> dict[str, Any]:
-    """Values of one loss on a batch and another in turn, and how often something was compiled after the first."""
+    """Return values of one loss on two alternating batches, and the number of compilations after the first call."""
     loss, is_loss = build(target)
     function = _function(loss, "none" if is_loss else None, None, None, None)
     first, other = ((a, ops.convert_to_tensor(b)) for a, b in ((y, x), (other_y, other_x)))
@@ -412,7 +412,7 @@ def repeat(target: str, y: np.ndarray, x: np.ndarray, other_y: np.ndarray, other
 
 
 def _compilations() -> int:
-    """Return how often this backend has compiled, or TensorFlow traced."""
+    """Return the number of compilations of this backend so far, or of TensorFlow's traces."""
     if BACKEND == "jax":
         return len(_jax_compilations())
     if BACKEND == "torch":
@@ -422,9 +422,9 @@ def _compilations() -> int:
     return len(_tensorflow_graphs()) if BACKEND == "tensorflow" else 0
 
 
-@functools.cache  # for good, as below
+@functools.cache  # cannot be undone, as below
 def _tensorflow_graphs() -> list[None]:
-    """Return a list that grows with every graph: TensorFlow makes one whenever it traces, whoever asked for it."""
+    """Return a list that grows with every graph, since every trace of TensorFlow creates one."""
     import tensorflow as tf
 
     made: list[None] = []
@@ -438,9 +438,9 @@ def _tensorflow_graphs() -> list[None]:
     return made
 
 
-@functools.cache  # what listens to JAX does so for good
+@functools.cache  # a listener of JAX stays registered
 def _jax_compilations() -> list[str]:
-    """Return a list that grows with every compilation of JAX: of a jitted function, or of one operation outside."""
+    """Return a list that grows with every compilation of JAX, of a jitted function or a single operation."""
     import jax
 
     events: list[str] = []
@@ -453,7 +453,7 @@ def _jax_compilations() -> list[str]:
     return events
 
 
-# --- as a program ----------------------------------------------------------------------------------------------------
+# --- the process -----------------------------------------------------------------------------------------------------
 
 _TASKS = {task.__name__: task for task in (describe, run, run_all, exact, config, save, fit, repeat)}
 
@@ -461,19 +461,19 @@ _TASKS = {task.__name__: task for task in (describe, run, run_all, exact, config
 def _reply(task: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, ...]:
     try:
         return "done", task(**arguments)
-    except BaseException as error:  # whatever a loss raises is an answer
+    except BaseException as error:  # anything that a loss raises becomes a reply
         return "error", f"{type(error).__name__}: {error}".strip(), traceback.format_exc()
 
 
 def _end_without(parent: int) -> None:
-    """End this process when its parent is gone: one that hangs in a loss would not see the end of its requests."""
+    """End this process when its parent ends: a process that hangs in a loss would not notice that."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
 
 
 def main() -> None:
-    """Answer requests until there are no more."""
+    """Reply to requests until there are no more."""
     threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

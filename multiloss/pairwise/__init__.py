@@ -1,1 +1,1 @@
-"""Losses over all pairs of a batch, or of its rows and references: labels `[B]`, embeddings `[B, D]`."""
+"""Losses over all pairs within a batch, or between its rows and references: labels `[B]`, embeddings `[B, D]`."""

@@ -1,4 +1,4 @@
-"""The base class of the pairwise losses: an author writes the value of a pair and what a row makes of its pairs."""
+"""The base class of the pairwise losses: a subclass defines the value of a pair and the loss of a row."""
 
 import inspect
 import numbers
@@ -18,7 +18,7 @@ from multiloss.pairwise._engine.tiles import Tile
 
 
 class PairwiseOptions(TypedDict, total=False):
-    """The options that every pairwise loss takes; `PairwiseLoss` describes them."""
+    """The options of every pairwise loss; see `PairwiseLoss`."""
 
     reduction: str | None
     name: str | None
@@ -29,7 +29,7 @@ class PairwiseOptions(TypedDict, total=False):
 
 
 class PairOptions(TypedDict, total=False):
-    """What every pairwise function takes besides labels and embeddings; `PairwiseLoss` describes them."""
+    """The options of every pairwise function and call; see `PairwiseLoss`."""
 
     ref_labels: Any
     ref_embeddings: Any
@@ -39,96 +39,97 @@ class PairOptions(TypedDict, total=False):
 
 
 class PairwiseLoss(Loss):
-    """A loss over pairs: of the rows of a batch among themselves, or of its rows and reference rows.
+    """A loss over pairs: the pairs within a batch, or between its rows and reference rows.
 
-    The base of the pairwise losses, and of your own: `docs/pairwise.md` writes one in twenty lines. Its author writes
+    The base class of the pairwise losses, and of your own: `docs/pairwise.md` writes one in twenty lines. A subclass
+    defines
 
-    - `__init__`, with the parameters, each of which becomes an attribute of the same name, and `**options`, which go to
+    - `__init__`, which sets each parameter as an attribute of the same name and passes `**options` to
       `super().__init__`;
     - `reductions`: how each value of a pair is reduced over the pairs of a row: "sum", "logsumexp", "max", "min", or
-      "count" for how many pairs a boolean is true of;
-    - `values(distance, positive)`: of pairs `[T, W]`, by their distance, floats >= 0, and whether they have the same
-      label, booleans; a tuple of one value for each of `reductions`. A value may be a pair `(value, which)`, whose
-      booleans say which pairs are reduced. Elementwise, of `keras.ops` alone, and finite for any finite distance;
-    - `row(reduced, count)`: the loss `[B]` of each row, of a tuple with what its pairs were reduced to, each `[B]`, and
-      of how many there are, a scalar or `[B]`, 1 where there is none. Of no pair a sum and a count are 0, a logsumexp
-      and a maximum are about -1e30, a minimum about 1e30.
+      "count", the number of pairs for which a boolean is true;
+    - `values(distance, positive)`: a tuple with one value for each of `reductions`, for pairs `[T, W]`. `distance` has
+      floats >= 0, `positive` is true for pairs of the same label. A value may be a pair `(value, which)`, whose
+      booleans select the pairs to reduce. Must be elementwise, use `keras.ops` only, and be finite for any finite
+      distance;
+    - `row(reduced, count)`: the loss `[B]` of each row. `reduced` is a tuple of the reduced values, each `[B]`; `count`
+      is the number of pairs, a scalar or `[B]`, 1 for a row without pairs. For a row without pairs, a sum and a count
+      are 0, a logsumexp and a maximum are about -1e30, a minimum is about 1e30.
 
-    Within both methods, `self` has the arguments of the constructor as attributes and nothing else, numbers among them
-    as scalars of the dtype of the distances: **parameters are data**. An argument may be a number, a NumPy or backend
-    scalar, or a `keras.Variable`. Another value compiles nothing anew, and scalars and trainable variables get their
-    gradient. The range of a number is checked, that of a traced value is not. The config has numbers.
+    In both methods, `self` has only the arguments of the constructor as attributes. Numbers are scalars of the dtype of
+    the distances: **parameters are data**. An argument may be a number, a NumPy or backend scalar, or a
+    `keras.Variable`. A new value does not recompile, and scalars and trainable variables get their gradient. The range
+    of a number is checked, that of a traced value is not. The config has numbers.
 
-    The derivative of the values by the distance comes from the framework. A class may have a method
-    `slopes(distance, positive)` that returns it for each value, or None where there is none; many pairs are
-    differentiated by it while no parameter gets a gradient.
+    The framework differentiates the values by the distance. A class may instead define `slopes(distance, positive)`,
+    which returns the derivative of each value, or None if it has none. The loop over tiles uses it if no parameter gets
+    a gradient.
 
     Args:
         reduction: as in `keras.losses.Loss`: `"sum_over_batch_size"` (the mean over the rows of a batch), `"sum"`,
             `"mean"`, `"mean_with_sample_weight"`, or None for the rows.
         name: name of the loss; by default that of the class, as `contrastive_loss` for `ContrastiveLoss`.
-        dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
-        tile: None, how many rows to take at a time, a positive integer, or "all". By default few pairs are computed at
-            once, and of many 2^21 / B' rows at a time, at least 64 and at most 256; fewer take less memory. "all" is
-            for derivatives other than the gradient (below) at any size, and takes memory for B x B' x D numbers.
-        ignore_label: None, or the label whose rows are in no pair, for labels `[B, K]` a tuple of K integers. Such a
-            row has a loss and a gradient of 0, and no part in the mean over a batch, as if it were masked.
-        across_replicas: whether the pairs are those of the whole batch where it is spread over devices by
-            `keras.distribution` (JAX), by a strategy of `tf.distribute`, or over processes of `torch.distributed`.
-            Otherwise they are those of the rows on each device, except on JAX, whose arrays are always whole. Where
-            nothing of the like is set up, it changes nothing. All replicas must take part in each call.
+        dtype: dtype of the computation, Keras's `floatx` by default; half precision is raised to float32.
+        tile: the number of rows per tile, a positive integer, None or "all". By default few pairs are computed at once
+            and many in tiles of 2^21 / B' rows, at least 64 and at most 256; smaller tiles take less memory. "all"
+            supports derivatives other than the gradient (below) at any size, in memory for B x B' x D numbers.
+        ignore_label: None, or the label whose rows are excluded from all pairs; for labels `[B, K]` a tuple of K
+            integers. Such a row has a loss and a gradient of 0 and is excluded from the mean, as if it were masked.
+        across_replicas: whether the pairs are those of the global batch when it is distributed by `keras.distribution`
+            (JAX), a strategy of `tf.distribute`, or processes of `torch.distributed`. Otherwise they are those of the
+            rows on each device, except on JAX, whose arrays are always global. No effect without distribution. All
+            replicas must take part in each call.
 
-    **Data.** A loss is called as `loss(labels, embeddings, sample_weight)`, or `rows(labels, embeddings)` for the rows
-    alone. Labels are integers `[B]`, `[B, 1]` or `[B, K]`; two rows have the same label if all K are equal. Compared
-    exactly, through `fit`, too: NumPy arrays and lists up to 64 bits on every backend, tensors in their own dtype. What
-    the backend itself does to a label before any loss sees it remains: JAX narrows int64 to int32. Anything else, see
-    `encode_ids`. Embeddings are numbers `[B, D]`; half precision and integers are computed in float32. A loss is of
-    its `dtype`; `rows`, and the functions, are float64 for embeddings of float64, if the backend has it, and leave out
-    masks and other replicas. NaN in every row if any embedding has a NaN or infinity. Both may come with
+    **Data.** A loss is called as `loss(labels, embeddings, sample_weight)`; `rows(labels, embeddings)` returns the rows
+    without weights or reduction. Labels are integers `[B]`, `[B, 1]` or `[B, K]`; two rows have the same label if all K
+    are equal. The comparison is exact, also in `fit`: NumPy arrays and lists up to 64 bits on every backend, tensors in
+    their own dtype. A backend may still change a tensor before the loss receives it: JAX narrows int64 to int32. For
+    other ids, see `encode_ids`. Embeddings are numbers `[B, D]`; half precision and integers are computed in float32. A
+    loss computes in its `dtype`; `rows` and the functions compute in float64 for float64 embeddings, if the backend has
+    it, and ignore masks and other replicas. If any embedding has a NaN or infinity, every row is NaN. Both take
 
-    - `ref_labels`, `ref_embeddings`, `[B', ...]` and `[B', D]`: the rows are paired with these, all of them, and not
-      with each other; means are over them. Their gradient comes as that of the rows. It is not computed for NumPy
-      arrays and lists, nor for tensors that are seen to need none: of torch without `requires_grad`, of JAX outside of
-      what is differentiated or traced.
-    - `pair_weights` `[B, B']` (`[B, B]` without references), finite numbers >= 0 or booleans: how much a pair counts in
-      its row. For "max" and "min" it counts if that is above 0, for "logsumexp" as so many pairs. They need not be
-      symmetric, and get no gradient. `count` is their sum.
+    - `ref_labels`, `ref_embeddings`, `[B', ...]` and `[B', D]`: each row is paired with all references instead of the
+      other rows; means are over the references. They get a gradient as the rows do, except NumPy arrays, lists and
+      tensors that are known to need none: torch without `requires_grad`, JAX outside of differentiation and tracing.
+    - `pair_weights` `[B, B']` (`[B, B]` without references), finite numbers >= 0 or booleans: the weight of a pair in
+      its row. For "max" and "min", pairs with a weight above 0 count; for "logsumexp", the weight is a multiplicity.
+      Weights need not be symmetric, and get no gradient. `count` is their sum.
 
-    A `sample_weight` of shape `[B]` (or `[B, 1]`, or a scalar) weights rows. A mask on the predictions leaves rows out
-    as in any Keras loss: it is a weight of 0, with the mean taken over the rows that remain; the pairs of other rows
-    with a masked one count.
+    A `sample_weight` of shape `[B]` (or `[B, 1]`, or a scalar) weights rows. A mask on the predictions excludes rows
+    as in any Keras loss: it is a weight of 0, with the mean over the remaining rows. Pairs of other rows with a masked
+    row still count.
 
-    **Gradient.** That of a distance is a unit vector, exactly 0 for pairs that coincide, where it has none. That of
-    "max" and "min" goes to the pair that attains it, in equal shares to all that do within rounding (2^-20 of it).
-    Inside a functional model of JAX with an unknown batch size, Keras traces a loss for the shape of its result alone,
-    and gets NaN. Where pairs are computed at once, there are second derivatives (0 for pairs that coincide), forward
-    mode, and `torch.func`. Elsewhere there are first derivatives in reverse mode, and an error for others.
+    **Gradient.** The gradient of a distance is a unit vector, and exactly 0 for coincident pairs, where it is
+    undefined. The gradient of "max" and "min" goes in equal shares to all pairs that attain it within rounding (2^-20
+    of it). In a functional model of JAX with an unknown batch size, Keras traces a loss only for its output shape, and
+    gets NaN. Pairs computed at once have second derivatives (0 for coincident pairs), forward mode, and `torch.func`.
+    Otherwise there are first derivatives in reverse mode, and an error for others.
 
-    **Exactness**, in float32: distances are rounded by about 1e-7 of themselves and 1e-7 of the largest entry of the
-    (centred) batch, with no epsilon. Sums of distances are within 1e-6, their gradient within 1e-5 of its largest
-    entry, and 1e-3 where labels are drawn together to clusters 1e-4 wide; up to 1e-2 if pairs are 1e-5 of the largest
-    entry apart and few others are near, or if some points lie a thousand times further out than the rest. Pairs closer
-    than about 1e-6 of the largest entry may count as coinciding. The engine's notes say how, and why accelerators that
-    round the inputs of matrix products, and torch's autocast, change none of it.
+    **Accuracy** in float32: distances have errors of about 1e-7 of themselves plus 1e-7 of the largest entry of the
+    (centred) batch, with no epsilon. Sums of distances are within 1e-6. Their gradient is within 1e-5 of its largest
+    entry; within 1e-3 if labels form clusters 1e-4 wide; and within 1e-2 if pairs are 1e-5 of the largest entry apart
+    with few others near, or if some points lie a thousand times further out than the rest. Pairs closer than about 1e-6
+    of the largest entry may count as coincident. This also holds on accelerators that round the inputs of matrix
+    products, and under torch's autocast; the docstrings of the engine explain why.
 
-    **Cost**: time O(B B' D), for a single sum about that of five matrix products of all pairs, twice that if the
-    upstream gradient is not the same for all rows, as with a `sample_weight`; memory O((B + B') D), and `pair_weights`.
-    Few pairs are computed at once, from differences, which is exact to some roundings of each distance, and takes the
-    time and memory of plain code, O(B B' D): up to 2^20 for B B' D; 2^23 on TensorFlow and JAX outside of what is
-    compiled; 2^26 on accelerators; for D <= 512, sizes known in advance, and rows that are not those of a replica.
+    **Cost**: time O(B B' D), for a single sum about five matrix products over all pairs, and twice that if the upstream
+    gradient differs between rows, as with a `sample_weight`; memory O((B + B') D) plus `pair_weights`. Few pairs are
+    computed at once from differences, with an error of some roundings of each distance, in the time and memory of plain
+    code, O(B B' D). That is for B B' D up to 2^20; up to 2^23 on TensorFlow and JAX outside of compiled functions; up
+    to 2^26 on accelerators; and only for D <= 512, static sizes, and without `across_replicas` on several replicas.
 
-    **Replicas.** With `across_replicas`, each replica computes its own rows against all columns, and weights, masks and
-    the mean are those of the whole batch, however its rows are divided. On JAX and torch the result is the loss of the
-    whole batch, on TensorFlow, where Keras adds up the losses of replicas, its share in it; without reduction, the rows
-    of the whole batch. Gradients are such that parameters move as on one device once the engine has averaged them
-    (`DistributedDataParallel`) or added them up (Keras's optimizers under `tf.distribute`). `docs/distribution.md` has
-    costs and the ways to launch.
+    **Replicas.** With `across_replicas`, each replica computes its own rows against all columns. Weights, masks and the
+    mean are those of the global batch, however its rows are divided. On JAX and torch the result is the loss of the
+    global batch; on TensorFlow, where Keras adds the losses of replicas, it is this replica's share. Without reduction,
+    it is the rows of the global batch. Parameters move as on one device once the engine has averaged gradients
+    (`DistributedDataParallel`) or added them (Keras's optimizers under `tf.distribute`). `docs/distribution.md` has
+    costs and launch commands.
 
     Raises:
-        TypeError, ValueError: in the constructor for its arguments; at a call for labels that are not integers,
-            embeddings that are not numbers `[B, D]`, sizes that do not fit, a `sample_weight` that is not one number a
-            row, symbols of a functional model outside of a layer; and, on each replica, if replicas differ in the
-            number of features or the dtype of what they pass, or if only some pass weights.
+        TypeError, ValueError: in the constructor for invalid arguments; at a call for labels that are not integers,
+            embeddings that are not numbers `[B, D]`, sizes that do not match, a `sample_weight` that is not one number
+            per row, or symbolic inputs of a functional model outside of a layer; and, on each replica, if replicas
+            differ in the number of features, in dtype, or in whether they pass weights.
 
     Example:
         >>> from keras import ops
@@ -149,19 +150,19 @@ class PairwiseLoss(Loss):
 
     reductions: ClassVar[tuple[str, ...]] = ("sum",)
     normalize: ClassVar[bool] = False
-    """Whether distances are those of directions, embeddings divided by their length; that of zeros is zeros."""
+    """Whether embeddings are divided by their length first; zeros stay zeros."""
     rows_per_pair: int
-    """Within `row`: in how many rows each pair counts, 2, or 1 with references."""
+    """Within `row`: the number of rows in which each pair counts, 2, or 1 with references."""
     _carried: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor, without the options
 
     def __init_subclass__(cls, **keywords: Any):
-        """Look at what the author wrote once: no compiler traces that."""
+        """Inspect the subclass once, here, where no compiler traces it."""
         super().__init_subclass__(**keywords)
         kinds = {parameter.kind for parameter in inspect.signature(cls.__init__).parameters.values()}
         own = "__init__" in vars(cls)
         if own and (inspect.Parameter.VAR_KEYWORD not in kinds or inspect.Parameter.VAR_POSITIONAL in kinds):
             raise TypeError(
-                f"`{cls.__name__}.__init__` must take its arguments by name and `**options`, which go to "
+                f"`{cls.__name__}.__init__` must take its arguments by name, and `**options` to pass to "
                 f"`super().__init__`. Received: {inspect.signature(cls.__init__)}"
             )
         cls._carried = tuple(name for name in cls._constructor if name not in PairwiseOptions.__annotations__)
@@ -188,24 +189,24 @@ class PairwiseLoss(Loss):
         self.across_replicas = _arguments.boolean("across_replicas", across_replicas)
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Any, ...]:
-        """Return a value of each pair for each of `reductions`; written by the author of a loss."""
+        """Return the values of pairs, one for each of `reductions`; a subclass defines this."""
         raise NotImplementedError(f"{type(self).__name__} must define `values(distance, positive)`")
 
     def row(self, reduced: tuple[Tensor, ...], count: Tensor) -> Tensor:
-        """Return the loss of each row, of its reduced values and the number of its pairs; written by the author."""
+        """Return the loss of each row from its reduced values and its number of pairs; a subclass defines this."""
         raise NotImplementedError(f"{type(self).__name__} must define `row(reduced, count)`")
 
     def rows(self, labels: Any, embeddings: Any, /, **pairs: Unpack[PairOptions]) -> Tensor:
-        """Return the loss `[B]` of each row, not weighted, masked or reduced. The class describes the arguments."""
+        """Return the loss `[B]` of each row, not weighted, masked or reduced. See the class for the arguments."""
         x, given = _arguments.embeddings("embeddings", embeddings), self._given(pairs)
         return self._rows(self._side("", x, _columns("", x, labels, given), given), given)
 
     def call(self, y_true: Any, y_pred: Any) -> Tensor:
-        """Return the rows of labels and embeddings, as Keras calls them."""
+        """Return the loss of each row, as Keras calls it."""
         return self.rows(y_true, y_pred)
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None, **pairs: Unpack[PairOptions]) -> Tensor:
-        """Return the reduced loss, or its rows if `reduction` is None. The class describes the arguments."""
+        """Return the reduced loss, or its rows if `reduction` is None. See the class for the arguments."""
         y_pred, weights = self._cast("embeddings", y_pred, sample_weight)
         x, given, share = _arguments.embeddings("embeddings", y_pred), self._given(pairs), None
         columns = _columns("", x, distribution.unaveraged(y_true), given)
@@ -214,18 +215,18 @@ class PairwiseLoss(Loss):
             for name in ("ref_labels", "ref_embeddings", "pair_weights"):
                 if given[name] is not None:
                     raise ValueError(
-                        f"`{name}` must be None with `across_replicas=True`, which is for the pairs of one batch: rows "
-                        "against references need no other replica"
+                        f"`{name}` must be None with `across_replicas=True`, which forms the pairs within one batch; "
+                        "pairs with references need no other replica"
                     )
             if given["tile"] == "all":
                 raise ValueError(
                     '`tile` must be None or a positive integer with `across_replicas=True`. Received: "all"'
                 )
-            beside = {n: ops.reshape(w, (-1, 1)) + 0 * ops.cast(x[:, :1], w.dtype) for n, w in weights.items()}
-            own = {"embeddings": x, "labels": columns, "sample_weight": None, "mask": None, **beside}
+            per_row = {n: ops.reshape(w, (-1, 1)) + 0 * ops.cast(x[:, :1], w.dtype) for n, w in weights.items()}
+            own = {"embeddings": x, "labels": columns, "sample_weight": None, "mask": None, **per_row}
             whole, share = distribution.gather(own)
             x, columns = whole["embeddings"], whole["labels"]
-            weights = {name: whole[name] for name in beside}
+            weights = {name: whole[name] for name in per_row}
         rows = self._side("", x, columns, given)
         values = self._rows(rows, given, share)
         if rows.kept is not None:
@@ -235,7 +236,7 @@ class PairwiseLoss(Loss):
         return value if share is None else share.loss(value, averaged=self.reduction not in ("sum", "none", None))
 
     def _given(self, pairs: Any) -> dict[str, Any]:
-        """Return what was given at a call, all of it, those that the constructor has by default from there."""
+        """Return all options of a call, with defaults from the constructor."""
         for name in pairs:
             if name not in _PAIRS:
                 raise TypeError(
@@ -252,7 +253,7 @@ class PairwiseLoss(Loss):
         kept = None
         if given["ignore_label"] is not None:
             kept = ops.cast(_arguments.labels_other_than(given["ignore_label"], columns), x.dtype)
-            x = _standing_in(x, kept)
+            x = _substituted(x, kept)
         return Side(_directions(x) if self.normalize else x, columns, kept)
 
     def _rows(self, rows: Side, given: dict[str, Any], share: Share | None = None) -> Tensor:
@@ -281,9 +282,9 @@ class PairwiseLoss(Loss):
             tile = None if tile == "all" else tile
             reduced = loop.reduced(formula, scalars, rows, references, weights, back, tile, share)
         count = _count(rows, references, weights)
-        if rows.kept is not None:  # of no pair, the loss of a row or its gradient may be infinite
-            reduced = tuple(_standing_in(number[:, None], rows.kept)[:, 0] for number in reduced)
-            count = _standing_in(count[:, None], rows.kept)[:, 0] if len(count.shape) else count
+        if rows.kept is not None:  # without pairs, the loss of a row or its gradient may be infinite
+            reduced = tuple(_substituted(number[:, None], rows.kept)[:, 0] for number in reduced)
+            count = _substituted(count[:, None], rows.kept)[:, 0] if len(count.shape) else count
         loss = formula.bound(scalars)
         loss.rows_per_pair = 1 if references else 2
         values = loss.row(reduced, count)
@@ -295,13 +296,13 @@ class PairwiseLoss(Loss):
         return values if rows.kept is None else ops.where(rows.kept > 0, values, ops.zeros_like(values))
 
     def _formula(self, dtype: Any) -> tuple[Formula, list[Tensor]]:
-        """Return the loss without the values of its parameters, and these."""
+        """Return the loss without the values of its parameters, and the values."""
         scalars, learned, constants = {}, [], []
         for name in self._carried:
             value = getattr(self, name)
             if _arguments.is_parameter(value):
                 learned.append(_frameworks.may_need_gradient(value))
-                is_number = isinstance(value, (numbers.Real, np.ndarray))  # which are not to be rounded on the way
+                is_number = isinstance(value, (numbers.Real, np.ndarray))  # converted without an intermediate rounding
                 tensor = ops.convert_to_tensor(_arguments.as_number(value) if is_number else value, dtype=dtype)
                 scalars[name] = ops.cast(tensor, dtype)
             elif isinstance(value, Hashable) and not hasattr(value, "shape"):
@@ -314,16 +315,16 @@ class PairwiseLoss(Loss):
         return Formula(type(self), tuple(scalars), tuple(learned), tuple(constants)), list(scalars.values())
 
     def __getattr__(self, name: str) -> Any:
-        """Say what there is where an author looks for more; called for what is missing."""
+        """Raise an error that lists the available attributes; called for missing ones."""
         if name.startswith("__"):
             raise AttributeError(name)
         attribute = getattr(type(self), name, None)
-        if isinstance(attribute, property):  # in which something else is missing
+        if isinstance(attribute, property):  # another attribute is missing within it
             return attribute.__get__(self)
         takes = ", ".join(self._carried) or "none"
         raise AttributeError(
             f"{type(self).__name__} has no attribute `{name}`. The constructor must call `super().__init__(**options)` "
-            f"and set one for each of its arguments, and `values` and `row` have no others: {takes}"
+            f"and set one for each of its arguments; `values` and `row` see only these: {takes}"
         )
 
 
@@ -331,7 +332,7 @@ _PAIRS = tuple(PairOptions.__annotations__)
 
 
 def _count(rows: Side, references: Side | None, weights: Tensor | None) -> Tensor:
-    """How many pairs each row has, or the sum of their weights; 1 where there is none."""
+    """Return the number of pairs of each row, or the sum of their weights; 1 for a row without pairs."""
     x, columns = rows.x, references or rows
     if weights is None and rows.kept is None and columns.kept is None:
         size = columns.x.shape[0] or ops.shape(columns.x)[0]
@@ -341,7 +342,7 @@ def _count(rows: Side, references: Side | None, weights: Tensor | None) -> Tenso
         count = ops.sum(columns.kept) - (rows.kept if references is None else 0)
     else:
         counted = weights if columns.kept is None else weights * columns.kept
-        if references is None:  # not by a difference, of which the diagonal may leave nothing
+        if references is None:  # masked, not subtracted: a large diagonal would cancel the rest
             place = ops.arange(ops.shape(x)[0], dtype="int32")
             counted = ops.where(ops.equal(place[:, None], place), ops.zeros_like(counted), counted)
         count = ops.sum(counted, axis=1)
@@ -349,7 +350,7 @@ def _count(rows: Side, references: Side | None, weights: Tensor | None) -> Tenso
 
 
 def _columns(prefix: str, x: Tensor, labels: Any, given: dict[str, Any]) -> Tensor:
-    """Return labels as columns, split where those of two dtypes are compared."""
+    """Return labels as columns, split into 32-bit halves if labels of two dtypes are compared."""
     split = given["ref_embeddings"] is not None or given["ignore_label"] is not None
     return _arguments.labels(f"{prefix}labels", labels, f"{prefix}embeddings", x, split)
 
@@ -358,9 +359,9 @@ def _width(what: str, columns: Tensor) -> int:
     return int(columns.shape[1]) // (2 if what == "labels" else 1)
 
 
-def _standing_in(x: Tensor, kept: Tensor) -> Tensor:
-    """Rows, with the first that is kept in the place of each that is not: nothing depends on those, if they are NaN."""
-    # A row of ones, if none is kept; there may be none at all.
+def _substituted(x: Tensor, kept: Tensor) -> Tensor:
+    """Replace rows that are not kept by the first kept row, so that NaNs in them have no effect."""
+    # A row of ones if none is kept; the batch may be empty.
     one = ops.ones((1, x.shape[1]), dtype=x.dtype)
     place = ops.argmax(ops.concatenate([kept, ops.cast(one[:, 0], kept.dtype)], axis=0))
     first = ops.take(ops.concatenate([x, one], axis=0), ops.expand_dims(ops.cast(place, "int32"), 0), axis=0)
@@ -368,10 +369,10 @@ def _standing_in(x: Tensor, kept: Tensor) -> Tensor:
 
 
 def _directions(x: Tensor) -> Tensor:
-    """Rows divided by their length; those of zeros stay zeros, without a gradient."""
+    """Divide rows by their length; rows of zeros stay zeros and get no gradient."""
     if 0 in x.shape:
         return x
-    # First by the largest entry, whose square may overflow or underflow. The direction does not depend on it.
+    # Divide by the largest entry first, so that squares do not overflow or underflow. The direction is the same.
     largest = ops.stop_gradient(ops.max(ops.abs(x), axis=1, keepdims=True))
     zero = ops.equal(largest, 0)
     x = ops.where(zero, ops.ones_like(x), x / ops.where(zero, ops.ones_like(largest), largest))

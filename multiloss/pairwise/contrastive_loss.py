@@ -1,4 +1,4 @@
-"""Contrastive loss: pairs of one label within a margin of each other, pairs of different labels beyond another."""
+"""Contrastive loss: pulls pairs of one label within a margin, pushes pairs of different labels beyond another."""
 
 from typing import Any, Unpack, final
 
@@ -15,20 +15,20 @@ __all__ = ["ContrastiveLoss", "contrastive"]
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
 class ContrastiveLoss(PairwiseLoss):
-    """Half the square by which a pair misses its margin, in the mean over the pairs of each row.
+    """Half the squared margin violation of a pair, averaged over the pairs of each row.
 
         loss_i = 1 / (B - 1) * sum_(j != i) 1/2 m_ij^2,   d_ij = ||x_i - x_j||
         m_ij = max(0, d_ij - pos_margin) for the same label, max(0, neg_margin - d_ij) otherwise
 
-    so that the mean of the rows is the mean over all pairs, whatever their labels. Hadsell, Chopra, LeCun,
-    "Dimensionality reduction by learning an invariant mapping", CVPR 2006, equation 4, whose `pos_margin` is 0. (The
-    loss of that name in PyTorch Metric Learning does not square, and averages the pairs of same and of different label
-    apart.) 0 for a row without pairs, and where every pair keeps its margin.
+    The mean of the rows is the mean over all pairs, whatever their labels. Hadsell, Chopra, LeCun, "Dimensionality
+    reduction by learning an invariant mapping", CVPR 2006, equation 4, where `pos_margin` is 0. (The loss of that name
+    in PyTorch Metric Learning does not square, and averages positive and negative pairs separately.) The loss is 0 for
+    a row without pairs, and if no pair violates its margin.
 
     Args:
-        pos_margin: a finite number >= 0, in the unit of the distances: how far apart pairs of one label may be.
-        neg_margin: a finite number >= 0: how far apart pairs of different labels need to be.
-        **options: as in `PairwiseLoss`, which also says what data a loss takes, what it returns and what it costs.
+        pos_margin: a finite number >= 0: the distance up to which pairs of one label have no loss.
+        neg_margin: a finite number >= 0: the distance from which pairs of different labels have no loss.
+        **options: as in `PairwiseLoss`, which also describes inputs, outputs and cost.
 
     Example:
         >>> from multiloss import ContrastiveLoss
@@ -43,8 +43,8 @@ class ContrastiveLoss(PairwiseLoss):
         self.neg_margin = _arguments.parameter("neg_margin", neg_margin, _arguments.non_negative)
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Tensor]:
-        """Return half the square of what is missed."""
-        # `where`, not `maximum`: a NaN stays NaN.
+        """Return half the squared margin violation."""
+        # `where` propagates NaN, `maximum` may not.
         too_far = ops.where(distance <= self.pos_margin, 0.0, distance - self.pos_margin)
         too_close = ops.where(distance >= self.neg_margin, 0.0, self.neg_margin - distance)
         return (0.5 * ops.square(ops.where(positive, too_far, too_close)),)
@@ -57,7 +57,7 @@ class ContrastiveLoss(PairwiseLoss):
 def contrastive(
     labels: Any, embeddings: Any, /, *, pos_margin: float = 0.0, neg_margin: float = 1.0, **options: Unpack[PairOptions]
 ) -> Tensor:
-    """Rows `[B]` of `ContrastiveLoss`, which describes the arguments.
+    """Return the rows `[B]` of `ContrastiveLoss`; see there for the arguments.
 
     Example:
         >>> from multiloss.losses import contrastive

@@ -1,4 +1,4 @@
-"""The pairwise user loss: draw the embeddings of one user together, push those of different users apart."""
+"""The pairwise user loss: pulls embeddings of one user together, pushes those of different users apart."""
 
 from typing import Any, Literal, Unpack, final
 
@@ -16,18 +16,18 @@ Pairs = Literal["sum", "mean"]
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
 class PairwiseUserLoss(PairwiseLoss):
-    """Signed distances of all pairs: added where both rows belong to the same user, subtracted where they do not.
+    """Signed distances of all pairs: added for two rows of the same user, subtracted for rows of different users.
 
         loss_i = 0.5 * sum_j s_ij d_ij,   d_ij = ||x_i - x_j||,   s_ij = +1 for the same user, -1 otherwise
 
-    so that the rows add up to the sum over the pairs i < j; without the 0.5 for pairs with references. This grows with
-    the batch. `pairs="mean"` does not: `loss_i = mean_j s_ij d_ij`.
+    The rows add up to the sum over the pairs i < j; with references, there is no factor 0.5. The sum grows with the
+    batch size; `pairs="mean"` does not: `loss_i = mean_j s_ij d_ij`.
 
     Args:
-        margin: None, or a finite number >= 0, in the unit of the distances: what d_ij of different users counts for at
-            most. Without it the loss has no lower bound, and drives an encoder that has none either to infinity.
-        pairs: "sum" or "mean", what is taken over the pairs of a row.
-        **options: as in `PairwiseLoss`, which also says what data a loss takes, what it returns and what it costs.
+        margin: None, or a finite number >= 0: the upper limit of d_ij for different users. Without it the loss has no
+            lower bound, and the embeddings of an unbounded encoder diverge.
+        pairs: "sum" or "mean" over the pairs of a row.
+        **options: as in `PairwiseLoss`, which also describes inputs, outputs and cost.
 
     Example:
         >>> from multiloss import PairwiseUserLoss  # 5 - 1 - 4.243
@@ -42,7 +42,7 @@ class PairwiseUserLoss(PairwiseLoss):
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Tensor]:
         """Return the signed distance."""
-        # `where`, not `minimum`: a NaN stays NaN.
+        # `where` propagates NaN, `minimum` may not.
         capped = distance if self.margin is None else ops.where(distance > self.margin, self.margin, distance)
         return (ops.where(positive, distance, -capped),)
 
@@ -60,7 +60,7 @@ def pairwise_user_loss(
     pairs: Pairs = "sum",
     **options: Unpack[PairOptions],
 ) -> Tensor:
-    """Rows `[B]` of `PairwiseUserLoss`, which describes the arguments.
+    """Return the rows `[B]` of `PairwiseUserLoss`; see there for the arguments.
 
     Example:
         >>> from multiloss import pairwise_user_loss  # distances 5, 1 and 4.243

@@ -27,7 +27,7 @@ def test_a_fault_that_the_cases_miss_is_found_and_made_small(workers):
     report = searched("WrongAtSevenEighths", workers, search=400)
     (cell,) = report.failures
     assert (cell.check, cell.backend, cell.case) == ("search", "torch", "drawn")
-    assert cell.detail == "value: another value than the oracle"
+    assert cell.detail == "value: value differs from the oracle"
     assert cell.reproduce.endswith("--only value --only gradient --search 400")
     (note,) = report.notes
     shown = dict(line.split(" = ") for line in note.splitlines()[1:])
@@ -64,7 +64,7 @@ def test_what_cannot_be_searched_is_refused(monkeypatch, command, capsys, tmp_pa
     np.savez(tmp_path / "batch.npz", y_true=np.ones(3, np.float32), y_pred=np.ones(3, np.float32))
     with pytest.raises(TargetError, match="`search` needs a family or a function of a seed"):
         searched("Right", workers, inputs=str(tmp_path / "batch.npz"), search=1)
-    with pytest.raises(CheckError, match=r"`search` must be a whole number >= 0\. Received: -1"):
+    with pytest.raises(CheckError, match=r"`search` must be an integer >= 0\. Received: -1"):
         searched("Right", workers, search=-1)
     monkeypatch.setitem(sys.modules, "hypothesis", None)
     monkeypatch.setitem(sys.modules, "hypothesis.strategies", None)

@@ -255,7 +255,7 @@ def test_a_parameter_is_a_number_a_scalar_or_a_variable(kind):
     with pytest.raises(TypeError, match=r"`temperature` must be .*\. Received"):
         SupConLoss(np.array([0.5]))
     if kind == "tensor":
-        with pytest.raises(TypeError, match=r"`temperature` must be of floats\. Received dtype: int32"):
+        with pytest.raises(TypeError, match=r"`temperature` must have a float dtype\. Received: int32"):
             SupConLoss(ops.convert_to_tensor(1, dtype="int32"))
 
 
@@ -736,7 +736,7 @@ MISTAKES = {
     "two values": (
         lambda: own(values=lambda self, d, p: (d, d))(),
         ValueError,
-        "a value, and for which pairs it counts. Received: 2",
+        "a value, and the pairs for which it counts. Received: 2",
     ),
     "a scalar": (lambda: own(values=lambda self, d, p: (ops.sum(d),))(), ValueError, "it counts. Received shape: ()"),
     "a row's shape": (
@@ -753,7 +753,7 @@ MISTAKES = {
         lambda: own(values=lambda self, d, p: (d * self.scale,))(),
         AttributeError,
         "Mine has no attribute `scale`. The constructor must call `super().__init__(**options)` and set one for each "
-        "of its arguments, and `values` and `row` have no others: none",
+        "of its arguments; `values` and `row` see only these: none",
     ),
     "a list": (
         lambda: own(__init__=with_argument)([1]),
@@ -770,7 +770,7 @@ MISTAKES = {
     "no options": (
         lambda: own(__init__=lambda self, size=1: PairwiseLoss.__init__(self)),
         TypeError,
-        "`Mine.__init__` must take its arguments by name and `**options`, which go to `super().__init__`. Received: (",
+        "`Mine.__init__` must take its arguments by name, and `**options` to pass to `super().__init__`. Received: (",
     ),
     "a property": (
         lambda: own(values=lambda self, d, p: (d * self.twice,), twice=property(lambda self: 2 * self.scale))(),

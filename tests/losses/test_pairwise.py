@@ -294,7 +294,7 @@ ERRORS = [
         "`labels` must have shape [B] or [B, K]. Received rows of different lengths",
     ),
     (([1.0, 2.0, 3.0], X), {}, TypeError, "`labels` must be integers: floats merge ids above 2**24"),
-    ((["a", "b", "c"], X), {}, TypeError, "`labels` must be integers: floats merge ids above 2**24, and text takes"),
+    ((["a", "b", "c"], X), {}, TypeError, "`labels` must be integers: floats merge ids above 2**24, and strings need"),
 ]
 
 
@@ -315,7 +315,7 @@ def test_a_plain_function_in_compile_is_told_what_to_use():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     model.compile(loss=pairwise_user_loss, optimizer="sgd")
     with pytest.raises(
-        TypeError, match="Keras casts the labels of a plain function to float; those of a multiloss `Loss`"
+        TypeError, match="Keras casts the labels of a plain function to float, but not those of a multiloss `Loss`"
     ):
         model.train_on_batch(X, np.array([1, 2, 3]))
 

@@ -17,16 +17,19 @@ def no_worker(monkeypatch):
 
 
 REFUSED = {
-    "unknown backend": (["json:loads", "--backends", "mxnet"], "`backends` must be of tensorflow, jax, torch, numpy"),
+    "unknown backend": (
+        ["json:loads", "--backends", "mxnet"],
+        "`backends` must be among tensorflow, jax, torch, numpy",
+    ),
     "no python": (
         ["json:loads", "--backend", "jax=/no/python"],
-        "`backends` must give jax an interpreter. Received: '/",
+        "`backends` must map jax to an interpreter. Received: '/",
     ),
     "no equals sign": (["json:loads", "--backend", "jax"], "`--backend` must be NAME=PYTHON. Received: 'jax'"),
-    "unknown check": (["json:loads", "--only", "speed"], "`checks` must be of runs, value, gradient"),
+    "unknown check": (["json:loads", "--only", "speed"], "`checks` must be among runs, value, gradient"),
     "no file of known": (["json:loads", "--known", "no_such.txt"], "No such file or directory: 'no_such.txt'"),
-    "oracle missing": (["json:loads", "--oracle", "json:nothing"], "'json:nothing' could not be made: NameError"),
-    "search": (["json:loads", "--search", "-1"], "`search` must be a whole number >= 0. Received: -1"),
+    "oracle missing": (["json:loads", "--oracle", "json:nothing"], "'json:nothing' could not be evaluated: NameError"),
+    "search": (["json:loads", "--search", "-1"], "`search` must be an integer >= 0. Received: -1"),
 }
 
 
@@ -56,7 +59,7 @@ def test_what_cannot_be_written_or_known_is_refused_before_the_check(tmp_path, c
 def test_an_oracle_file_that_exits_is_refused(tmp_path, capsys):
     (tmp_path / "o.py").write_text("import sys; sys.exit(0)")
     assert main(["check", "keras.losses:mean_squared_error", "--oracle", f"{tmp_path}/o.py:f"]) == 2
-    assert "does not import: SystemExit: 0" in capsys.readouterr().err
+    assert "could not be imported: SystemExit: 0" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(capsys):
@@ -66,9 +69,9 @@ def test_debug_shows_the_traceback(capsys):
 
 def test_without_any_backend_there_is_nothing_to_check(monkeypatch):
     monkeypatch.setattr("multiloss._backends.installed", lambda backend: False)
-    with pytest.raises(CheckError, match="`backends` are not installed: none of tensorflow, jax, torch"):
+    with pytest.raises(CheckError, match=r"`backends` must be installed\. Received: none of tensorflow, jax, torch"):
         check_loss("keras.losses:Huber")
-    with pytest.raises(CheckError, match="`backends` must name one at least"):
+    with pytest.raises(CheckError, match="`backends` must name at least one"):
         check_loss("keras.losses:Huber", backends=[])
 
 

@@ -17,11 +17,11 @@ def test_inputs_of_a_file(tmp_path):
     y, x = np.random.default_rng(0).normal(size=(2, 4, 2)).astype(np.float32)
     assert saved(tmp_path / "one.npz", y_true=y, y_pred=x) == ["batch"]
     assert saved(tmp_path / "two.npz", a_y_true=y, a_y_pred=x, b_y_true=y, b_y_pred=x) == ["a", "b"]
-    with pytest.raises(TargetError, match=r"must have floats `y_pred`, and as many rows .* float32 \(\) and float32"):
+    with pytest.raises(TargetError, match=r"must have float `y_pred` and numeric .* float32 \(\) and float32"):
         saved(tmp_path / "scalar.npz", y_true=np.float32(1), y_pred=np.float32(1))
     with pytest.raises(TargetError, match=r"case .batch. of .* must be a pair"):
         saved(tmp_path / "half.npz", y_true=y)
-    with pytest.raises(TargetError, match="must have floats `y_pred`, and as many rows of numbers `y_true`"):
+    with pytest.raises(TargetError, match="must have float `y_pred` and numeric `y_true` with as many rows"):
         saved(tmp_path / "ints.npz", y_true=y, y_pred=y.astype(int))
 
 
@@ -43,7 +43,7 @@ def test_files_that_are_no_npz_are_refused(kind, tmp_path):
     bad = {"empty": b"", "truncated": whole[:-30], "corrupt": whole[:middle] + b"\xff" * 9 + whole[middle + 9 :]}
     np.save(tmp_path / "batch.npy", np.ones(3))
     path.write_bytes(bad[kind] if kind in bad else (tmp_path / "batch.npy").read_bytes())
-    with pytest.raises(TargetError, match=r"batch\.npz is no readable \.npz file: \w+: "):
+    with pytest.raises(TargetError, match=r"batch\.npz is not a readable \.npz file: \w+: "):
         inputs.load(str(path), 0)
 
 
@@ -52,8 +52,11 @@ def test_files_that_are_no_npz_are_refused(kind, tmp_path):
     [
         ("def f(seed): raise KeyError('x')", "must take a seed and return cases. With 0 it raises KeyError: 'x'"),
         ("def f(): return {}", "With 0 it raises TypeError: f() takes 0 positional arguments but 1 was given"),
-        ("def f(seed): return {'a': ([[1], [1, 2]], [1.0])}", "case 'a' of {} must be of arrays: setting an array"),
-        ("import sys; sys.exit(0)", "does not import: SystemExit: 0"),
+        (
+            "def f(seed): return {'a': ([[1], [1, 2]], [1.0])}",
+            "case 'a' of {} must consist of arrays: setting an array",
+        ),
+        ("import sys; sys.exit(0)", "could not be imported: SystemExit: 0"),
     ],
 )
 def test_functions_of_inputs_that_fail_are_refused(body, message, tmp_path):

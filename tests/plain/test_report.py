@@ -64,7 +64,7 @@ FAIL gradient, jax
   error nan, tolerance 1e-05, case duplicated rows, seed 7
   multiloss check 'my:loss("a  b")' --backends jax --seed 7
 
-Do not apply
+Not applicable
   mask: The loss takes no mask.
 
 Not checked
@@ -75,7 +75,7 @@ Notes
   Smallest failing case:
   y_true = [0, 1]
 
-4 checks hold, 1 fail, 0 known, 2 do not apply, 1 not checked. 12.3 s."""
+4 checks pass, 1 fail, 0 known failures, 2 not applicable, 1 not checked. 12.3 s."""
 
 
 def known(tmp_path, text):
@@ -156,7 +156,7 @@ def test_exit_code(row, ok):
 def test_summary_counts_every_cell():
     rows = {f"check {i}": [status] * 3 for i, status in enumerate(STATUSES)}
     assert report_of(**rows).summary == (
-        "3 checks hold, 3 fail, 3 known, 3 do not apply, 3 pass though listed as known, 3 not checked. 12.3 s."
+        "3 checks pass, 3 fail, 3 known failures, 3 not applicable, 3 pass unexpectedly, 3 not checked. 12.3 s."
     )
 
 
@@ -289,7 +289,7 @@ def test_plot():
     dashed = [float(line.get("y1")) for line in gradient.iter("line") if line.get("class") == "tolerance"]
     shown = points(gradient)
     assert dashed == [48]  # two of six decades below the top, at 8 of 8 to 128
-    title = "gradient, {}, {}: {} of the tolerance"
+    title = "gradient, {}, {}: {} times the tolerance"
     assert {t: y for t, (_, y) in shown.items()} == {
         title.format("random", "tensorflow", "1.2"): pytest.approx(
             48 - 20 * math.log10(1.234), abs=0.05
@@ -299,7 +299,7 @@ def test_plot():
         title.format("duplicated rows", "jax", "nan"): 8,
     }
     assert len(list(gradient.iter("path"))) == 1  # only what is not finite is a cross
-    assert points(value)["value, ties, tensorflow: 0 of the tolerance"][1] == 128
+    assert points(value)["value, ties, tensorflow: 0 times the tolerance"][1] == 128
     # Cases from left to right, backends side by side within a case.
     xs = [shown[title.format(*key)][0] for key in (("random", "tensorflow", "1.2"), ("random", "jax", "0.25"))]
     xs += [
@@ -360,9 +360,9 @@ def test_known_failures(tmp_path):
         ("other", "jax"),
     ]
     assert marked.failures[0].detail == (
-        f"It passes, though listed as a known failure in {tmp_path}/known.txt:4: take the line out."
+        f"Passes, but is listed as a known failure in {tmp_path}/known.txt:4: remove the line."
     )
-    assert "PASSES! listed, torch\n  It passes" in marked.text()
+    assert "PASSES! listed, torch\n  Passes" in marked.text()
     assert "Known failures\n  listed (jax)\n  everywhere (jax)\n  two words (tensorflow)\n" in marked.text()
 
 
@@ -391,7 +391,7 @@ def test_known_failure_of_no_check(tmp_path, entry):
     ("text", "message"),
     [
         ("value\n jax # which?\n", "known.txt:2: expected `CHECK [BACKEND]`. Received no check: 'jax'"),
-        ("value jax\n\nvalue  jax\n", "known.txt:3: 'value jax' stands in {}/known.txt:1 already"),
+        ("value jax\n\nvalue  jax\n", "known.txt:3: 'value jax' is already listed in {}/known.txt:1"),
     ],
 )
 def test_known_lines_that_say_nothing(tmp_path, text, message):
@@ -411,6 +411,6 @@ def test_known_files_that_cannot_be_read(tmp_path):
 def test_a_cell_has_a_status_and_a_place_of_its_own():
     with pytest.raises(ValueError, match=r"^`status` must be one of \('pass', .*\)\. Received: 'ok'$"):
         Cell("value", "jax", "ok")
-    message = "^`cells` must hold a check once for each backend. Received twice: gradient, jax$"
+    message = r"^`cells` must have one cell per check and backend\. Received twice: gradient, jax$"
     with pytest.raises(ValueError, match=message):
         replace(REPORT, cells=(*CELLS, replace(NAN_JAX, status="pass")))

@@ -1,1 +1,1 @@
-"""What all pairwise losses are made of: `loop.reduced`, or `direct.reduced` of few pairs, of a `formula.Formula`."""
+"""The engine of all pairwise losses: `loop.reduced`, or `direct.reduced` for few pairs, of a `formula.Formula`."""

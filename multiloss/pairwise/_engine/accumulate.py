@@ -1,9 +1,10 @@
-"""How the pairs of a row are reduced to one number: tile by tile, and which share of its gradient each pair has.
+"""Reductions over the pairs of a row, computed tile by tile, and the derivative by each pair.
 
-A reduction is carried from tile to tile as one or two parts for each row. `along` makes the parts of the pairs of a
-tile, `merged` those of two sets of pairs together, `finished` the number.
+The state of a reduction is one or two parts for each row. `along` computes the parts for one tile, `merged` combines
+the parts of two sets of pairs, and `finished` computes the result.
 
-A pair counts with a weight >= 0: for "max" and "min", if it is above 0; for "logsumexp", as so many pairs.
+A pair has a weight >= 0. For "max" and "min", pairs with a weight above 0 count; for "logsumexp", the weight is a
+multiplicity.
 """
 
 import math
@@ -16,24 +17,24 @@ from multiloss._arguments import Tensor
 REDUCTIONS = ("sum", "logsumexp", "max", "min", "count")
 Parts = tuple[Tensor, ...]
 
-# The logsumexp and the maximum of no pair, of which differences are to be finite.
+# The logsumexp and the maximum of a row without pairs, chosen so that differences are finite.
 _NONE = -1e30
-# The same while there may still come some: the least finite float32.
+# The initial value of both while tiles are reduced: the lowest finite float32.
 _LEAST = -(2.0**128 - 2.0**104)
 
 
 def start(name: str, zeros: Tensor) -> Parts:
-    """Parts of no pairs; `zeros` `[N]`."""
+    """Return the initial parts; `zeros` `[N]`."""
     return (zeros,) if name in ("sum", "count") else (zeros + _LEAST, zeros)
 
 
 def none(names: tuple[str, ...], zeros: Tensor) -> Parts:
-    """Numbers of no pairs; `zeros` `[N]`."""
+    """Return the results of rows without pairs; `zeros` `[N]`."""
     return tuple(zeros if name in ("sum", "count") else zeros + _signed(name, _NONE) for name in names)
 
 
 def along(name: str, value: Tensor, counted: Tensor, axis: int) -> Parts:
-    """Parts of the pairs `[T, W]` of a tile along an axis; of "count", values are whether they are counted."""
+    """Reduce the pairs `[T, W]` of a tile along an axis to parts; for "count", values are booleans."""
     if name in ("sum", "count"):
         return (ops.sum((ops.cast(value, counted.dtype) if name == "count" else value) * counted, axis=axis),)
     value = _signed(name, value)
@@ -47,10 +48,10 @@ def along(name: str, value: Tensor, counted: Tensor, axis: int) -> Parts:
 
 
 def merged(name: str, before: Parts, after: Parts) -> Parts:
-    """Parts of two sets of pairs together."""
+    """Combine the parts of two sets of pairs."""
     if name in ("sum", "count"):
         return (before[0] + after[0],)
-    top = ops.where(before[0] > after[0], before[0], after[0])  # on torch, `maximum` makes float32 of float64
+    top = ops.where(before[0] > after[0], before[0], after[0])  # on torch, `maximum` casts float64 to float32
     terms = []
     for largest, term in (before, after):
         kept = ops.exp(largest - top) if name == "logsumexp" else ops.cast(_attains(largest, top), top.dtype)
@@ -59,7 +60,7 @@ def merged(name: str, before: Parts, after: Parts) -> Parts:
 
 
 def finished(names: tuple[str, ...], reduced: tuple[Parts, ...]) -> Tensor:
-    """Numbers `[N, S]`, and how many pairs attain each maximum and minimum: `[N, S + M]`."""
+    """Return the results `[N, S]` and the number of pairs that attain each maximum and minimum: `[N, S + M]`."""
     numbers, ties = [], []
     for name, parts in zip(names, reduced, strict=True):
         if name in ("sum", "count"):
@@ -77,13 +78,13 @@ def finished(names: tuple[str, ...], reduced: tuple[Parts, ...]) -> Tensor:
 
 
 def at_once(name: str, value: Tensor, counted: Tensor, one: Tensor | None) -> Tensor:
-    """Number of each row of pairs `[B, B']`, in plain operations, to be differentiated as often as one likes.
+    """Reduce pairs `[B, B']` to a result for each row, in plain operations that have derivatives of any order.
 
-    It is NaN if `one` is, which otherwise is None or 1.
+    `one` is None, 1, or NaN, which makes every result NaN.
     """
     if name in ("sum", "count"):
         (number,) = along(name, value, counted, axis=1)
-        return number if one is None else number * one  # not before: XLA makes 0 of a NaN times a boolean that is false
+        return number if one is None else number * one  # last: XLA turns NaN times a false boolean into 0
     value, is_counted = _signed(name, value), counted > 0
     value = ops.where(is_counted, value, ops.full_like(value, _LEAST))
     known = ops.stop_gradient(value)
@@ -99,22 +100,22 @@ def at_once(name: str, value: Tensor, counted: Tensor, one: Tensor | None) -> Te
     largest = largest if one is None else largest * one
     if name == "logsumexp":
         return largest + ops.log(total)
-    # And 0, whose gradient goes in equal shares to those that attain the maximum.
-    alike = ops.logical_and(terms > 0, ops.abs(known) < math.inf)  # not a product, which may be NaN
+    # Add a 0 whose gradient goes in equal shares to the pairs that attain the maximum.
+    alike = ops.logical_and(terms > 0, ops.abs(known) < math.inf)  # a product could be NaN
     shared = ops.where(alike, value - known, ops.zeros_like(value))
     return _signed(name, largest + ops.sum(shared, axis=1) / total)
 
 
 def share(name: str, value: Tensor, number: Tensor, ties: Tensor | None) -> Tensor | float:
-    """Derivative of the row's number by the value of a pair that counts once."""
+    """Return the derivative of a row's result by the value of a pair of weight 1."""
     if name == "sum":
         return 1.0
     if name == "logsumexp":
-        # At most 1, or 1 over the least weight; of pairs that do not count it may be anything that is finite.
+        # At most 1, or 1 over the smallest weight; for pairs that do not count, any finite value will do.
         more = value - number
         return ops.exp(ops.where(more > 80, ops.full_like(more, 80.0), more))
     attained = ops.cast(_attains(_signed(name, value), _signed(name, number)), value.dtype)
-    return attained / ops.maximum(ties, ops.ones_like(ties))  # 0 where a row only fills up a tile
+    return attained / ops.maximum(ties, ops.ones_like(ties))  # 0 for padding rows
 
 
 def _signed(name: str, value: Any) -> Any:
@@ -122,13 +123,13 @@ def _signed(name: str, value: Any) -> Any:
 
 
 def _attains(value: Tensor, largest: Tensor) -> Tensor:
-    """Whether values are the largest within their rounding, which differs between tiles and between compilers."""
+    """Return whether values equal the largest within rounding, which differs between tiles and compilers."""
     rounding = 2.0**-48 if backend.standardize_dtype(value.dtype) == "float64" else 2.0**-20
-    return ops.logical_or(value >= largest, value >= largest - rounding * ops.abs(largest))  # of infinity, NaN
+    return ops.logical_or(value >= largest, value >= largest - rounding * ops.abs(largest))  # NaN for infinity
 
 
 def place_of_ties(names: tuple[str, ...], s: int) -> int | None:
-    """Which column of `finished` says how many pairs attain a maximum or minimum; None for other reductions."""
+    """Return the column of `finished` with the number of ties of a maximum or minimum; None for other reductions."""
     if names[s] not in ("max", "min"):
         return None
     return len(names) + sum(name in ("max", "min") for name in names[:s])

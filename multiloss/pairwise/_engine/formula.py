@@ -1,4 +1,4 @@
-"""What the author of a loss writes, as the loop needs it: parameters are data, everything else is known in advance."""
+"""The formula of a loss in the form that the engine needs: parameters are data, everything else is static."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,39 +15,39 @@ Values = tuple[Tensor, ...]
 class Side(NamedTuple):
     """One side of the pairs."""
 
-    x: Tensor  # [N, D]; where it is in no pair, of no other size than those that are
+    x: Tensor  # [N, D]; rows excluded from all pairs are replaced by one that is not
     labels: Tensor  # [N, K]
-    kept: Tensor | None  # [N], 1 or 0 for what is in no pair; None if all are
+    kept: Tensor | None  # [N], 1, or 0 for excluded rows; None if all are kept
 
 
 def same_label(rows: Tensor, columns: Tensor) -> Tensor:
-    """Whether labels `[T, K]` and `[W, K]` are the same: `[T, W]`."""
+    """Return whether labels `[T, K]` and `[W, K]` are the same: `[T, W]`."""
     if rows.shape[1] == 1:
-        return rows == columns[:, 0]  # of few pairs in eager mode, quicker than `ops.equal`
+        return rows == columns[:, 0]  # faster than `ops.equal` for few pairs in eager mode
     return ops.all(ops.equal(rows[:, None], columns), axis=-1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Formula:
-    """A loss without the values of its parameters: equal, and so compiled once, for losses that differ in these alone.
+    """A loss without the values of its parameters. Losses that differ only in these are equal, and compiled once.
 
-    Its author's methods are called on an object that has the arguments of the constructor as attributes, parameters as
-    tensors, and nothing else.
+    The methods `values` and `row` are called on an object whose only attributes are the arguments of the constructor,
+    with parameters as tensors.
     """
 
     kind: Any  # the class of the loss
     parameters: tuple[str, ...]
-    learned: tuple[bool, ...]  # of each parameter, whether it gets a gradient
+    learned: tuple[bool, ...]  # whether each parameter gets a gradient
     constants: tuple[tuple[str, Any], ...]
 
     @property
     def reductions(self) -> tuple[str, ...]:
-        """How each value of a pair is reduced."""
+        """The reduction of each value of a pair."""
         return tuple(self.kind.reductions)
 
     @property
     def is_differentiable(self) -> bool:
-        """Whether there are slopes: the author's or the framework's."""
+        """Whether the loss or the framework provides derivatives."""
         return hasattr(self.kind, "slopes") or _frameworks.differentiates()
 
     def bound(self, parameters: Sequence[Tensor]) -> Any:
@@ -58,7 +58,7 @@ class Formula:
         return loss
 
     def values(self, distance: Tensor, positive: Tensor, parameters: Sequence[Tensor]) -> tuple[Values, Any]:
-        """Return the values of pairs, and of each None or which pairs it is of."""
+        """Return the values of pairs, and for each the pairs that it applies to, None for all."""
         values = self.bound(parameters).values(distance, positive)
         if not isinstance(values, (tuple, list)) or len(values) != len(self.reductions):
             got = len(values) if isinstance(values, (tuple, list)) else type(values).__name__
@@ -79,16 +79,16 @@ class Formula:
     def _refuse(self, distance: Tensor, received: str) -> NoReturn:
         raise ValueError(
             f"`{self.kind.__name__}.values` must return a tuple of {len(self.reductions)}, one for each of "
-            f"`reductions`, each a tensor in the shape of `distance`, {tuple(distance.shape)}, or a pair of such "
-            f"tensors: a value, and for which pairs it counts. {received}"
+            f"`reductions`, each a tensor with the shape of `distance`, {tuple(distance.shape)}, or a tuple of two "
+            f"such tensors: a value, and the pairs for which it counts. {received}"
         )
 
     def differentiated(
         self, distance: Tensor, positive: Tensor, parameters: Sequence[Tensor]
     ) -> tuple[Values, Any, Callable[[Sequence[Tensor]], tuple[Tensor, Sequence[Tensor]]]]:
-        """Return what `values` does, and the function that takes the upstream gradients of the values.
+        """Return the result of `values`, and a function that takes the upstream gradients of the values.
 
-        It returns the gradient by each distance, and by each parameter that is learned.
+        That function returns the gradient by each distance, and by each learned parameter.
         """
         if hasattr(self.kind, "slopes") and not any(self.learned):
             values, which = self.values(distance, positive, parameters)
@@ -100,7 +100,7 @@ class Formula:
 
             return values, which, pull
 
-        # Of a "count", values have no derivative.
+        # The values of a "count" have no derivative.
         real = [name != "count" for name in self.reductions]
 
         def function(distance: Tensor, *learned: Tensor) -> tuple[Values, Any]:
