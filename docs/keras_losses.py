@@ -25,7 +25,7 @@ FAMILIES = {
     "KLDivergence": "one-hot",
 }
 # Oracles: by that of `Dice`, the prediction of an empty mask as empty is correct.
-ORACLES = {"Dice": "multiloss.oracles:dice(over='all', smooth=1e-7)"}
+ORACLES = {"Dice": "multiloss.oracles:dice(mode='binary', batch=True, average='micro', smooth=1e-7)"}
 # (loss, or "" for any, and check) -> the cause, found by examining the loss without the checker.
 BY_HAND = {
     ("", "config"): "No class has the dtype in its config. A missing parameter returns to its default.",

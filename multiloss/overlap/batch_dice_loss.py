@@ -73,7 +73,12 @@ class BatchDiceLoss(OverlapLoss):
 
 
 def dice_loss(
-    smooth: float = 1e-5, thresh: float | None = None, *, name: str | None = None, dtype: Any = None
+    smooth: float = 1e-5,
+    thresh: float | None = None,
+    *,
+    across_replicas: bool = False,
+    name: str | None = None,
+    dtype: Any = None,
 ) -> BatchDiceLoss:
     """Make a loss whose value is `-dice_coef(y_true, y_pred, smooth, thresh)`, for `compile(loss=...)`.
 
@@ -89,7 +94,7 @@ def dice_loss(
         >>> loss.name
         'dice_loss_smooth_1_thresh_0.5'
     """
-    return BatchDiceLoss(smooth, thresh, name=name, dtype=dtype)
+    return BatchDiceLoss(smooth, thresh, across_replicas=across_replicas, name=name, dtype=dtype)
 
 
 def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | None = None) -> Tensor:
