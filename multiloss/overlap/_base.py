@@ -1,4 +1,4 @@
-"""The base class of the overlap losses: an author writes the loss of a ratio as a formula of its counts."""
+"""The base class of the overlap losses: a subclass defines the loss of a ratio as a formula of its counts."""
 
 from collections.abc import Sequence
 from typing import Any, TypedDict
@@ -15,7 +15,7 @@ from multiloss.overlap._engine.sums import Counts
 
 
 class RatioOptions(TypedDict, total=False):
-    """The options that every overlap function takes; `OverlapLoss` describes them."""
+    """The options of every overlap function; see `OverlapLoss`."""
 
     mode: Mode | None
     from_logits: bool
@@ -35,7 +35,7 @@ class RatioOptions(TypedDict, total=False):
 
 
 class OverlapOptions(RatioOptions, total=False):
-    """The options that every overlap loss takes; `OverlapLoss` describes them."""
+    """The options of every overlap loss; see `OverlapLoss`."""
 
     across_replicas: bool
     reduction: str | None
@@ -44,86 +44,87 @@ class OverlapOptions(RatioOptions, total=False):
 
 
 class OverlapLoss(Loss, Options):
-    """A loss of overlapping masks: a formula of the true positives, false positives and false negatives of a ratio.
+    """A loss of overlapping masks: a formula of true positives, false positives and false negatives.
 
-    The base of the overlap losses, and of your own: `docs/overlap.md` writes one in ten lines. Its author writes
+    The base class of the overlap losses, and of your own: `docs/overlap.md` writes one in ten lines. A subclass defines
 
-    - `losses(counts)`: the loss `[R, C]` of each ratio, of its `counts.tp`, `counts.fp`, `counts.fn`, `counts.tn` and
-      `counts.pixels`, all `[R, C]`: R is the batch size, or 1 with `batch=True`, C the classes, or 1 where they are
-      pooled. Two helpers: `self.tversky(counts, alpha, beta)`, the smoothed ratio that most of the family shares, and
-      `self.ratio(a, b)`, a quotient that is 0, with a gradient of 0, where b is 0;
-    - `transform(losses)`, if there is one: an elementwise function of these losses after `empty` has set those of
+    - `losses(counts)`: the loss `[R, C]` of each ratio, from `counts.tp`, `counts.fp`, `counts.fn`, `counts.tn` and
+      `counts.pixels`, all `[R, C]`. R is the batch size, or 1 with `batch=True`; C is the number of classes that count,
+      or 1 with `average="micro"`. Two helpers: `self.tversky(counts, alpha, beta)`, the smoothed ratio that most of the
+      family shares, and `self.ratio(a, b)`, a quotient that is 0, with a gradient of 0, where b is 0;
+    - `transform(losses)`, optional: an elementwise function of these losses, applied after `empty` has set those of
       classes without truth;
-    - `__init__`, if there are parameters, each of which becomes an attribute of the same name, and `**options`, which
-      go to `super().__init__`.
+    - `__init__`, if there are parameters, which sets each as an attribute of the same name and passes `**options` to
+      `super().__init__`.
 
     Modes, logits, weights, masks, ignored labels, empty truth, averages, config and saving are inherited.
 
     Args:
-        mode: what the axes are. "binary": predictions `[B, ...]`, every axis but the first is of pixels, truth of the
-            same shape. "multilabel": predictions `[B, ..., C]`, classes that may coincide, truth of the same shape.
-            "multiclass": predictions `[B, ..., C]`, classes that exclude each other, truth one-hot (or soft) of that
-            shape, or integers `[B, ...]` or `[B, ..., 1]`, where those outside 0..C-1 are of no class. By default
-            integer truth `[B, ...]` or `[B, ..., 1]` beside predictions of more than one class is multiclass, and
-            anything else binary. **One-hot truth cannot be told from volumes by its shape: pass the mode.** The first
-            call that sees truth of three or more axes, one-hot along the last one everywhere, warns.
-        from_logits: whether predictions are logits, to go through a sigmoid (a softmax over classes in multiclass
-            mode), or probabilities. Values cannot be checked: logits passed as probabilities give a wrong loss, and
-            probabilities passed as logits too, since a sigmoid makes 0.5 to 0.73 of them.
-        batch: whether a ratio is that of the whole batch, or of each sample. True gives one number for the batch.
-        average: "macro" for the mean over classes of their losses, "micro" for classes pooled in one ratio, None for
-            one value a class, `[B, C]`, or `[C]` with `batch=True`.
-        classes: None for all, or the indices of those that count.
-        include_background: False leaves class 0 out; not beside `classes`.
-        class_weight: None, or C numbers >= 0, one for each class whether it counts or not. With "macro", the weights of
-            the mean; with "micro", the weights of pixels.
-        ignore_index: None, or the integer that marks pixels that do not count; of one-hot truth, the class that does.
-            Truth must be of integers or booleans: floats may be soft labels, for which there is `mask`.
-        smooth: a number >= 0 in pixels, or one for the numerator and one for the denominator. It is added to twice the
-            true positives, as in `(2 tp + smooth) / (2 tp + fp + fn + smooth)`, so half of it to formulas with a
-            single `tp`, and identities among losses hold for any single `smooth`.
-        squared: whether the sizes in the denominator are sums of squares (Milletari et al. 2016, V-Net,
-            arXiv:1606.04797). With soft labels, p = t is the minimum only if `squared=True` and the smoothing terms are
-            equal, or `soft_label=True`. Tversky losses take it with equal weights only.
+        mode: the meaning of the axes. "binary": predictions `[B, ...]` of one class, every axis but the first is an
+            axis of pixels; `y_true` has the same shape. "multilabel": predictions `[B, ..., C]` of classes that may
+            overlap; `y_true` has the same shape. "multiclass": predictions `[B, ..., C]` of exclusive classes; `y_true`
+            is one-hot or soft and has the same shape, or class indices `[B, ...]` or `[B, ..., 1]`, where an index
+            outside 0..C-1 belongs to no class. By default, integer `y_true` `[B, ...]` or `[B, ..., 1]` with
+            predictions of more than one class is multiclass, and everything else binary. **One-hot truth has the shape
+            of a volume: pass the mode.** The first call that sees `y_true` of three or more axes that is one-hot along
+            the last axis everywhere warns.
+        from_logits: whether predictions are logits, which go through a sigmoid (in multiclass mode, through a softmax
+            over classes), or probabilities. Values cannot be checked: logits passed as probabilities give a wrong loss,
+            and so do probabilities passed as logits, since a sigmoid maps them to 0.5 ... 0.73.
+        batch: whether one ratio is computed over the whole batch, or over each sample. True gives one number.
+        average: "macro" for the mean of the losses of classes, "micro" to pool classes in one ratio, None for one value
+            per class, `[B, C]`, or `[C]` with `batch=True`.
+        classes: None for all, or the indices of the classes that count.
+        include_background: False excludes class 0. Cannot be combined with `classes`.
+        class_weight: None, or C numbers >= 0, one per class whether it counts or not. With "macro" they weight the mean
+            over classes, with "micro" the pixels.
+        ignore_index: None, or the integer that marks ignored pixels; for one-hot truth, the ignored class. `y_true`
+            must have an integer or boolean dtype: floats may be soft labels, for which there is `mask`.
+        smooth: a number >= 0, in pixels, or a pair for the numerator and the denominator. It is added to twice the true
+            positives, as in `(2 tp + smooth) / (2 tp + fp + fn + smooth)`, and half of it in formulas with a single
+            `tp`, so that identities among losses hold for any single `smooth`.
+        squared: whether the denominator has sums of squares (Milletari et al. 2016, V-Net, arXiv:1606.04797). With soft
+            labels, p = t is the minimum only if `squared=True` and the smoothing terms are equal, or `soft_label=True`.
+            Tversky losses support it for equal weights only.
         soft_label: whether tp is `sum(t + p - |t - p|) / 2` instead of `sum(t p)`, so that p = t is the minimum for
-            soft labels, too (Wang et al. 2023, arXiv:2303.16296). For hard labels it changes nothing. Excludes
-            `squared`.
+            soft labels too (Wang et al. 2023, arXiv:2303.16296). Hard labels give the same loss either way. Cannot be
+            combined with `squared`.
         empty: the loss of a class that is absent from `y_true`. "penalize": the mean predicted probability. "formula":
-            what the formula gives. "perfect": 0. "worst": 1. "skip": 0, and it counts neither in the mean over classes
-            nor, if a sample has no class at all, in the mean over samples. The default is the only one that is 0 for an
-            empty prediction, grows with what is predicted, and has a gradient that does not vanish: the formula, with a
-            smooth of a millionth of the pixels, is 1 for the smallest prediction, with no slope to speak of.
-        label_smoothing: a number in [0, 1): truth `t` becomes `t (1 - s) + s / C`, C = 2 for binary and multilabel.
-            What is without truth is decided before.
-        thresh: None, or a number in (0, 1): predictions count as 1 above it and else as 0, with the straight-through
+            the result of the formula. "perfect": 0. "worst": 1. "skip": 0, excluded from the mean over classes, and a
+            sample without any class also from the mean over samples. Only the default is 0 for an empty prediction,
+            grows with the prediction, and has a gradient that does not vanish: the formula, with a smooth of a
+            millionth of the pixels, is 1 for the smallest prediction, with almost no slope.
+        label_smoothing: a number s in [0, 1): truth `t` becomes `t (1 - s) + s / C`, with C = 2 for binary and
+            multilabel. Whether a class is absent is decided before.
+        thresh: None, or a number in (0, 1): predictions above it count as 1, others as 0, with the straight-through
             gradient of `dice_coef`.
-        data_format: "channels_last" `[B, ..., C]` or "channels_first" `[B, C, ...]`; None for Keras's setting. The
-            class axis of truth and mask is in the same place.
-        across_replicas: with `batch=True`, whether the batch is that of all replicas, if it is spread over devices by
-            a strategy of `tf.distribute` or over processes of `torch.distributed`: its counts are added up, and
-            parameters move as on one device. Otherwise each replica has the loss of its own samples, and the result is
-            the mean of these. Arrays of JAX are always whole. All replicas must take part in each call.
+        data_format: "channels_last" `[B, ..., C]` or "channels_first" `[B, C, ...]`; None for Keras's setting. It also
+            applies to the class axis of truth and mask.
+        across_replicas: with `batch=True`, whether counts are summed over all replicas, if the batch is distributed by
+            a strategy of `tf.distribute` or over processes of `torch.distributed`: parameters then move as on one
+            device. Otherwise each replica has the loss of its own samples, and the result is their mean. Arrays of JAX
+            are always global. All replicas must take part in each call.
         reduction: as in `keras.losses.Loss`: `"sum_over_batch_size"` (the mean over samples), `"sum"`, `"mean"`,
             `"mean_with_sample_weight"`, or None for the values of samples.
-        name: name of the loss; by default that of the class, as `dice_loss` for `DiceLoss`.
-        dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
+        name: name of the loss; by default the name of the class, such as `dice_loss` for `DiceLoss`.
+        dtype: dtype of the computation, Keras's `floatx` by default; half precision is raised to float32.
 
-    **Data.** A loss is called as `loss(y_true, y_pred, sample_weight)`, or `call(y_true, y_pred, mask)` for the values
-    of samples, neither weighted nor reduced; the functions return these. `y_true` is 0 and 1, soft labels in [0, 1], or
-    class indices; `y_pred` is probabilities, or logits. Half precision is computed in float32. Values are `[B]`,
-    float32, or float64 where `y_pred` of a function and `dtype` of a loss are. A ratio without truth, prediction and
-    smooth is 0, and so is one all of whose pixels are masked or ignored.
+    **Data.** A loss is called as `loss(y_true, y_pred, sample_weight)`; `call(y_true, y_pred, mask)` and the functions
+    return the values of samples without weights or reduction. `y_true` has 0 and 1, soft labels in [0, 1], or class
+    indices; `y_pred` has probabilities or logits. Half precision is computed in float32. Values are `[B]`, in float32,
+    or in float64 for a loss with `dtype="float64"` and for a function of float64 predictions. The value is 0 for a
+    ratio without truth, prediction and smooth, and for one whose pixels are all masked or ignored.
 
-    **Weights and masks.** A `sample_weight` or Keras mask of one number a sample weights the values of samples, as in
-    any Keras loss. One with axes of pixels, or any at all with `batch=True`, weights pixels inside the sums; so does
-    the `mask` of `call` and the functions: numbers >= 0 `[B, ...]` without classes, of each pixel or of leading axes
-    only, or `[B, ..., 1]` or `[B, ..., C]`; axes of pixels may be 1, for all along them. What has weight 0 may be NaN.
+    **Weights and masks.** A `sample_weight` or Keras mask with one number per sample weights the values of samples, as
+    in any Keras loss. With axes of pixels, or with `batch=True`, it weights pixels in the sums; so does the `mask` of
+    `call` and of the functions: numbers >= 0 `[B, ...]` for pixels or for leading axes only, `[B, ..., 1]` or
+    `[B, ..., C]`. An axis of pixels may have size 1, to broadcast. What has weight 0 may be NaN.
 
     **Cost**: linear in the number of pixels, in time and in memory.
 
     Raises:
-        TypeError, ValueError: in the constructor for its arguments; at a call for data of the wrong kind, and for
-            shapes that do not fit: nothing but a weight is broadcast.
+        TypeError, ValueError: in the constructor for invalid arguments; at a call for data of a wrong kind and for
+            shapes that do not match: only weights are broadcast.
 
     Example:
         >>> from multiloss.losses import OverlapLoss
@@ -180,7 +181,7 @@ class OverlapLoss(Loss, Options):
         )
 
     def losses(self, counts: Counts) -> Tensor:
-        """Return the loss `[R, C]` of each ratio, of its counts; written by the author of a loss."""
+        """Return the loss `[R, C]` of each ratio, from its counts; a subclass defines this."""
         raise NotImplementedError(f"{type(self).__name__} must define `losses(counts)`")
 
     def transform(self, losses: Tensor) -> Tensor:
