@@ -24,7 +24,7 @@ class LovaszLoss(OverlapLoss):
 
     where J of a set of pixels is the Jaccard loss of the prediction that is wrong at just those. e_i is `|t - p|` (in
     multiclass mode, the Lovász-Softmax), or `max(0, 1 - (2 t - 1) logit)` for `hinge`. For hard predictions, it is the
-    Jaccard loss. In [0, 1], >= 0 with `hinge`. The gradient is that of the order at hand, a subgradient where errors
+    Jaccard loss. In [0, 1], >= 0 with `hinge`. The gradient is that of the sorted order, a subgradient where errors
     are equal. Costs as much as to sort the pixels.
 
     Berman, Triki, Blaschko 2018, arXiv:1705.08790, equations 8 to 11.

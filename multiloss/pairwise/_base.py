@@ -96,8 +96,9 @@ class PairwiseLoss(Loss):
       Weights need not be symmetric, and get no gradient. `count` is their sum.
 
     A `sample_weight` of shape `[B]` (or `[B, 1]`, or a scalar) weights rows. A mask on the predictions excludes rows
-    as in any Keras loss: it is a weight of 0, with the mean over the remaining rows. Pairs of other rows with a masked
-    row still count.
+    as in any Keras loss: it is a weight of 0, with the mean over the remaining rows. Within a batch, pairs of other
+    rows with a row of weight 0 still count, and its NaN shows in them: `ignore_label` excludes it from all pairs. With
+    references, a row of weight 0 may be NaN.
 
     **Gradient.** The gradient of a distance is a unit vector, and exactly 0 for coincident pairs, where it is
     undefined. The gradient of "max" and "min" goes in equal shares to all pairs that attain it within rounding (2^-20
@@ -227,6 +228,9 @@ class PairwiseLoss(Loss):
             whole, share = distribution.gather(own)
             x, columns = whole["embeddings"], whole["labels"]
             weights = {name: whole[name] for name in per_row}
+        if given["ref_embeddings"] is not None:  # no other row has pairs with a row of weight 0
+            for weight in [weight for weight in weights.values() if len(weight.shape)]:
+                x = _substituted(x, ops.cast(ops.not_equal(ops.reshape(weight, (-1,)), 0), x.dtype))
         rows = self._side("", x, columns, given)
         values = self._rows(rows, given, share)
         if rows.kept is not None:

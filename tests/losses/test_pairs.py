@@ -650,6 +650,19 @@ def test_what_is_passed_on_to_the_class_before_is_in_the_config():
     assert Fixed.from_config(config).get_config() == config
 
 
+def test_a_row_of_weight_0_may_be_nan_beside_references():
+    """With references alone: within a batch, the pairs of other rows with it count."""
+    bad, weights = X.copy(), np.ones(len(X), np.float32)
+    bad[2], weights[2] = np.nan, 0
+    references = {"ref_labels": LABELS[:4], "ref_embeddings": X[:4]}
+    for loss in (ContrastiveLoss(reduction="sum"), SupConLoss(reduction="sum")):
+        expected, slope = evaluate(QUICK, lambda y, x, f=loss: f(y, x, weights, **references), LABELS, X)
+        value, gradient = evaluate(QUICK, lambda y, x, f=loss: f(y, x, weights, **references), LABELS, bad)
+        assert float(value) == pytest.approx(float(expected), rel=1e-6)  # float32
+        np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-6 * np.abs(slope).max())
+        assert np.isnan(float(loss(LABELS, bad, weights)))
+
+
 def test_references_may_be_variables_of_a_layer():
     class Memory(keras.layers.Layer):
         def build(self, shapes):

@@ -57,7 +57,7 @@ def mean(losses: Tensor, m: Masks, options: Options, *, weighted: bool = False) 
 
 
 def refuse_modes(m: Masks, takes: Sequence[Mode], **given: Any) -> None:
-    """Raise for an argument that is given and not for the mode at hand."""
+    """Raise for an argument that the mode does not support."""
     for name, value in given.items():
         if value is not None and m.mode not in takes:
             raise ValueError(f"`{name}` is for `mode` {' and '.join(map(repr, takes))}. Received: {m.mode!r}")
