@@ -50,12 +50,12 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
             if inherited:
                 break
         if "__init__" not in vars(cls):
-            own, rest = inherited, {}
-        else:
-            parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-            own = {p.name: p for p in parameters if p.kind in named}
-            passes_on = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters)
-            rest = inherited if passes_on else {}
+            cls._constructor = {name: p for name, p in inherited.items() if name not in cls._without}
+            return
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+        own = {p.name: p for p in parameters if p.kind in named}
+        passes_on = any(p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters)
+        rest = inherited if passes_on else {}
         rest = {name: p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, p in rest.items() if name not in own}
         cls._own = tuple(own)
         cls._shared = frozenset(own) if Loss in cls.__bases__ else cls._shared
@@ -76,7 +76,7 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, parameters as numbers."""
-        # What a derived class has fixed is left out, since it would be given twice. Options at their default are not.
+        # What a derived class has fixed is left out, since it would be given twice.
         names = [
             name
             for name, parameter in self._constructor.items()
@@ -86,6 +86,13 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
             or (name in self._shared and getattr(self, name) == parameter.default)
         ]
         return {name: _arguments.as_number(getattr(self, name)) for name in names}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Loss":
+        """Make the loss of a config."""
+        # An option at its default may be one that a derived class has fixed there.
+        at_default = [n for n in cls._shared - {*cls._own} if n in config and config[n] == cls._constructor[n].default]
+        return cls(**{name: value for name, value in config.items() if name not in at_default})
 
     def _cast(self, name: str, y_pred: Any, sample_weight: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """Return predictions in the dtype to compute in, and the weights and the mask, where given, as floats."""
@@ -98,13 +105,13 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
 
     def _reduced(self, values: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """Weight and reduce values as Keras does; weights and mask are scalars, one a row, or one a value."""
-        fitted = {name: _fitted(weight, values) for name, weight in weights.items()}
+        dtype = _arguments.at_least_float32(self.dtype)
+        fitted = {name: ops.cast(_fitted(weight, values), dtype) for name, weight in weights.items()}
         weight, mask = fitted.get("sample_weight"), fitted.get("mask")
         if mask is not None and self.means:  # over what the mask leaves
             mask = mask * _quotient(ops.cast(ops.size(mask), mask.dtype), ops.sum(mask))
         if mask is not None:
             weight = mask if weight is None else weight * mask
-        dtype = _arguments.at_least_float32(self.dtype)
         if dtype == "float64" and self.reduction not in (None, "none", "sum") and len(values.shape):
             return self._mean(values, weight)
         value = _Precomputed(values, self.name, self.reduction, dtype)(values, values, weight)

@@ -71,7 +71,9 @@ def has_value(tensor: Tensor) -> bool:
     if backend.backend() == "torch":
         import torch
 
-        return not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor))
+        if torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(tensor):
+            return False
+        return not (tensor.device.type == "meta" or isinstance(tensor, torch._subclasses.FakeTensor))
     return True
 
 

@@ -404,6 +404,7 @@ CASES = {
         {"random": MULTICLASS["random"]},
         class_weight=WEIGHTS,
         weighted_mean=True,
+        label_smoothing=0.2,
         batch=True,
     ),
     "focal alpha": _overlap(losses.focal, losses.FocalLoss, {"random": BINARY["random"]}, gamma=2.0, alpha=0.25),

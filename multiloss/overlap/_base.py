@@ -11,7 +11,7 @@ from multiloss._base import Loss, divided_by_replicas
 from multiloss.overlap._engine import inputs, ratios
 from multiloss.overlap._engine.inputs import Masks
 from multiloss.overlap._engine.options import Average, DataFormat, Empty, Mode, Options
-from multiloss.overlap._engine.sums import Counts
+from multiloss.overlap._engine.sums import Counts, class_weights
 
 
 class RatioOptions(TypedDict, total=False):
@@ -66,8 +66,8 @@ class OverlapLoss(Loss, Options):
             is one-hot or soft and has the same shape, or class indices `[B, ...]` or `[B, ..., 1]`, where an index
             outside 0..C-1 belongs to no class. By default, integer `y_true` `[B, ...]` or `[B, ..., 1]` with
             predictions of more than one class is multiclass, and everything else binary. **One-hot truth has the shape
-            of a volume: pass the mode.** The first call that sees `y_true` of three or more axes that is one-hot along
-            the last axis everywhere warns.
+            of a volume: pass the mode.** If `y_true` of three or more axes is one-hot along the class axis, the first
+            calls of a loss warn once, outside of compiled code; functions warn for arrays of NumPy and lists.
         from_logits: whether predictions are logits, which go through a sigmoid (in multiclass mode, through a softmax
             over classes), or probabilities. Values cannot be checked: logits passed as probabilities give a wrong loss,
             and so do probabilities passed as logits, since a sigmoid maps them to 0.5 ... 0.73.
@@ -89,11 +89,11 @@ class OverlapLoss(Loss, Options):
         soft_label: whether tp is `sum(t + p - |t - p|) / 2` instead of `sum(t p)`, so that p = t is the minimum for
             soft labels too (Wang et al. 2023, arXiv:2303.16296). Hard labels give the same loss either way. Cannot be
             combined with `squared`.
-        empty: the loss of a class that is absent from `y_true`. "penalize": the mean predicted probability. "formula":
-            the result of the formula. "perfect": 0. "worst": 1. "skip": 0, excluded from the mean over classes, and a
-            sample without any class also from the mean over samples. Only the default is 0 for an empty prediction,
-            grows with the prediction, and has a gradient that does not vanish: the formula, with a smooth of a
-            millionth of the pixels, is 1 for the smallest prediction, with almost no slope.
+        empty: the loss of a class that is absent from `y_true`. "penalize": the mean predicted probability (its square,
+            with `squared=True`). "formula": the result of the formula. "perfect": 0. "worst": 1. "skip": 0, excluded
+            from the mean over classes, and a sample without any class also from the mean over samples. Only the default
+            is 0 for an empty prediction, grows with the prediction, and has a gradient that does not vanish: the
+            formula, with a smooth of a millionth of the pixels, is 1 for the smallest prediction, with almost no slope.
         label_smoothing: a number s in [0, 1): truth `t` becomes `t (1 - s) + s / C`, with C = 2 for binary and
             multilabel. Whether a class is absent is decided before.
         thresh: None, or a number in (0, 1): predictions above it count as 1, others as 0, with the straight-through
@@ -113,12 +113,13 @@ class OverlapLoss(Loss, Options):
     return the values of samples without weights or reduction. `y_true` has 0 and 1, soft labels in [0, 1], or class
     indices; `y_pred` has probabilities or logits. Half precision is computed in float32. Values are `[B]`, in float32,
     or in float64 for a loss with `dtype="float64"` and for a function of float64 predictions. The value is 0 for a
-    ratio without truth, prediction and smooth, and for one whose pixels are all masked or ignored.
+    ratio whose pixels are all masked or ignored.
 
     **Weights and masks.** A `sample_weight` or Keras mask with one number per sample weights the values of samples, as
     in any Keras loss. With axes of pixels, or with `batch=True`, it weights pixels in the sums; so does the `mask` of
     `call` and of the functions: numbers >= 0 `[B, ...]` for pixels or for leading axes only, `[B, ..., 1]` or
-    `[B, ..., C]`. An axis of pixels may have size 1, to broadcast. What has weight 0 may be NaN.
+    `[B, ..., C]`. An axis of pixels may have size 1, to broadcast. What has weight 0 may be NaN; so may
+    multiclass logits whose classes all have weight 0, since a softmax depends on all of them.
 
     **Cost**: linear in the number of pixels, in time and in memory.
 
@@ -134,8 +135,6 @@ class OverlapLoss(Loss, Options):
         >>> round(float(ErrorRate()([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 3)  # (0.1 + 0.6 + 0.2 + 0.1) / 4
         0.25
     """
-
-    _looked = False
 
     def __init__(
         self,
@@ -206,7 +205,8 @@ class OverlapLoss(Loss, Options):
     def call(self, y_true: Any, y_pred: Any, mask: Any = None) -> Tensor:
         """Return the values of samples, or of the whole batch, neither weighted nor reduced."""
         weights = {} if mask is None else {"mask": mask}
-        return self._of_batch(self._values(inputs.masks(y_true, y_pred, weights, self))[0])
+        m = inputs.masks(y_true, y_pred, weights, self, look=not ops.is_tensor(y_true))
+        return self._of_batch(self._values(m)[0])
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the reduced loss, or its values if `reduction` is None. The class describes the arguments."""
@@ -220,8 +220,7 @@ class OverlapLoss(Loss, Options):
             zero = ops.equal(ops.reshape(weight, (-1,)), 0)
             left_out = zero if left_out is None else ops.logical_or(left_out, zero)
         y_true = distribution.unaveraged(y_true)
-        look = not self._looked and ops.is_tensor(y_true) and _frameworks.has_value(y_true)
-        self._looked = self._looked or look
+        look = self.mode is None and self._looks < inputs.LOOKS and _frameworks.has_value(y_pred)
         m = inputs.masks(y_true, y_pred, inside, self, left_out=left_out, look=look)
         values, kept = self._values(m)
         values = self._of_batch(values)
@@ -240,18 +239,23 @@ class OverlapLoss(Loss, Options):
     def _values(self, m: Masks) -> tuple[Tensor, Tensor | None]:
         """Return the values `[R]` or `[R, C]`, and which of them count in a mean; None if all do."""
         counts = self._pooled(Counts(m, self), m)
-        losses = self._losses(m, counts)
-        if not _arguments.has_shape(losses, counts.tp):
-            raise ValueError(
-                f"`{type(self).__name__}.losses` must return a tensor of the shape of the counts, "
-                f"{tuple(counts.tp.shape)}. Received {_arguments.described(losses)}"
-            )
-        losses = self.transform(ratios.where_empty(losses, counts, self))
+        losses = self._checked("losses", self._losses(m, counts), counts)
+        losses = self._checked("transform", self.transform(ratios.where_empty(losses, counts, self)), counts)
         kept = None
         if self.empty == "skip":
             kept = ops.logical_not(counts.absent)
+            if self.average == "macro" and kept.shape[1] > 1:
+                kept = ops.logical_and(kept, class_weights(m, self) > 0)
             kept = kept if self.average is None else ops.any(kept, axis=1)
         return ratios.mean(losses, counts, m, self), kept
+
+    def _checked(self, method: str, losses: Any, counts: Counts) -> Tensor:
+        if not _arguments.has_shape(losses, counts.tp):
+            raise ValueError(
+                f"`{type(self).__name__}.{method}` must return a tensor of the shape of the counts, "
+                f"{tuple(counts.tp.shape)}. Received {_arguments.described(losses)}"
+            )
+        return losses
 
     def _pooled(self, counts: Counts, m: Masks) -> Counts:
         """Return the counts of the ratios that are made of those of classes; by default one each."""

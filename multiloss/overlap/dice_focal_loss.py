@@ -44,7 +44,8 @@ class DiceCrossEntropyLoss(_DiceAndPixels):
     Args:
         dice_weight: a finite number >= 0.
         pixel_weight: a finite number >= 0.
-        **options: as in `OverlapLoss`, for both where both have it; `average` is not None.
+        **options: as in `OverlapLoss`, for both where both have it; `average` is not None. With `empty="skip"`, a
+            sample without any class stays in the mean over samples, since its pixels count.
 
     Example:
         >>> from multiloss import DiceCrossEntropyLoss

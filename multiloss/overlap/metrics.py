@@ -62,7 +62,7 @@ class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         """
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
         weights = {name: weight for name, weight in given.items() if weight is not None}
-        c = Counts(inputs.masks(y_true, y_pred, weights, self, look=self._counts is None), self)
+        c = Counts(inputs.masks(y_true, y_pred, weights, self, look=self._looks < inputs.LOOKS), self)
         counts = ops.cast(ops.concatenate([c.tp, c.fp, c.fn], axis=0), "float32")
         shape = tuple(counts.shape)
         if self._counts is not None and tuple(self._counts.shape) != shape:

@@ -39,7 +39,7 @@ class UnifiedFocalLoss(OverlapLoss):
         gamma: in [0, 1): how much is enhanced and suppressed.
         symmetric: whether background is treated as foreground is.
         **options: as in `OverlapLoss`, but for `average`, `classes`, `include_background`, `squared`, `soft_label` and
-            `thresh`.
+            `thresh`. With `empty="skip"`, a sample without any class stays in the mean over samples: its pixels count.
 
     Example:
         >>> from multiloss import UnifiedFocalLoss

@@ -98,6 +98,18 @@ def test_what_an_author_fixes_is_not_in_the_config():
     ):
         Whole(smoth=1)
 
+    class Below(Whole):
+        pass
+
+    class AtDefault(Balanced):
+        def __init__(self, **options):
+            super().__init__(batch=False, average="macro", **options)
+
+    for kind in (Below, AtDefault):
+        config = kind(smooth=2.0).get_config()
+        again = kind.from_config(config)
+        assert (again.get_config(), again.batch, again.smooth) == (config, kind is Below, 2.0)
+
 
 def test_what_is_said_to_an_author():
     class Missing(OverlapLoss):
@@ -109,6 +121,13 @@ def test_what_is_said_to_an_author():
 
     with pytest.raises(NotImplementedError, match=re.escape("Missing must define `losses(counts)`")):
         Missing()(CLASSES, PARTS)
+
+    class Fewer(Balanced):
+        def transform(self, losses):
+            return losses[:1]
+
+    with pytest.raises(ValueError, match=re.escape("`Fewer.transform` must return a tensor of the shape of")):
+        Fewer()(CLASSES, PARTS)
     message = "`Scalar.losses` must return a tensor of the shape of the counts, (3, 3). Received shape: ()"
     with pytest.raises(ValueError, match=re.escape(message)):
         Scalar()(CLASSES, PARTS)

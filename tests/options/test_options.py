@@ -113,6 +113,19 @@ def test_weights_and_masks_of_rows_may_have_axes_of_1(shape, reduction):
     np.testing.assert_allclose(both, left @ weights, **CLOSE)
 
 
+def test_means_over_what_a_mask_leaves_are_float64():
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return 1 * inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.convert_to_tensor(np.arange(7) < 3)
+
+    y, x = rng.integers(0, 2, (7, 5)), rng.uniform(size=(7, 5))
+    loss = DiceLoss(dtype="float64")(y, Mask(dtype="float64")(x))
+    assert float(loss) == pytest.approx(oracles.dice(y, x)[:3].mean(), rel=1e-14)  # float64
+
+
 # --- identities ------------------------------------------------------------------------------------------------------
 
 
@@ -334,6 +347,14 @@ def test_a_sample_without_truth_may_be_skipped():
             return ops.convert_to_tensor(masked)
 
     assert float(skip(FIRST_EMPTY, Mask()(SOFT))) == pytest.approx(rows[1], abs=CLOSE["atol"])
+    # A sample of weight 0 is one of those that the sum is divided by, as everywhere in Keras.
+    hidden = np.array([1.0, 0.0, 3.0], np.float32)
+    assert float(skip(FIRST_EMPTY, SOFT, hidden)) == pytest.approx(3 * rows[2] / 2, abs=CLOSE["atol"])
+    # Background alone, which has no weight, is no class.
+    for given in ({"class_weight": (0, 1, 1)}, {"classes": (1, 2)}):
+        value = float(DiceLoss(empty="skip", **given)(np.where(np.arange(3)[:, None], CLASSES, 0), PARTS))
+        left = oracles.dice(CLASSES[1:], PARTS[1:], empty="skip", classes=(1, 2))
+        assert value == pytest.approx(left.mean(), abs=CLOSE["atol"])
 
 
 # --- the mode that is inferred ---------------------------------------------------------------------------------------
@@ -355,11 +376,12 @@ def test_integer_truth_beside_classes_is_multiclass():
 
 
 def test_one_hot_truth_without_a_mode_warns_once():
-    message = "`y_true` is one-hot along its last axis, and counts as a mask of one class, since `mode` is None"
+    message = "`y_true` is one-hot along axis -1, and counts as a mask of one class, since `mode` is None"
     loss, truth = DiceLoss(), ops.convert_to_tensor(ONE_HOT)
     with pytest.warns(UserWarning, match=message):
         loss(truth, PARTS)
     loss(truth, PARTS)  # is not looked at again: a warning would be an error here
+    loss(ONE_HOT, PARTS)
     with pytest.warns(UserWarning, match=message):
         dice(ONE_HOT, PARTS)
     with pytest.warns(UserWarning, match=message):
@@ -368,6 +390,29 @@ def test_one_hot_truth_without_a_mode_warns_once():
         DiceLoss(mode=mode)(truth, PARTS)
     dice(ONE_HOT[0], PARTS[0])  # rows of a batch, not pixels
     dice(ONE_HOT * 0, PARTS)
+    images, x = np.zeros((2, 3, 4, 4), int), np.full((2, 3, 4, 4), 0.5, np.float32)
+    images[:, :, :, 0] = 1  # one-hot along its last axis, which is not that of classes
+    dice(images, x, data_format="channels_first")
+    with pytest.warns(UserWarning, match="one-hot along axis 1"):
+        dice(images.swapaxes(1, 3), x.swapaxes(1, 3), data_format="channels_first")
+
+
+def test_one_hot_truth_without_a_mode_warns_in_fit_where_values_are_seen():
+    """On torch, which runs eagerly; Keras calls the loss with placeholders first."""
+    model = keras.Sequential([keras.Input((5, 3)), keras.layers.Dense(3, activation="softmax")])
+    model.compile(loss=DiceLoss(), optimizer="sgd", run_eagerly=True)
+    with pytest.warns(UserWarning, match="`y_true` is one-hot along axis -1"):
+        model.fit(PARTS, ONE_HOT, verbose=0)
+    model.fit(PARTS, ONE_HOT, verbose=0)
+
+
+def test_a_mask_of_classes_of_logits_leaves_the_softmax_as_it_is():
+    mask = np.ones(PARTS.shape, np.float32)
+    mask[..., 2] = 0
+    given = {"mode": "multiclass", "from_logits": True, "mask": mask}
+    for name in ("dice", "cross_entropy"):
+        expected = getattr(oracles, name)(ONE_HOT, np.log(PARTS), **given)
+        np.testing.assert_allclose(values(name, ONE_HOT, np.log(PARTS), **given), expected, **CLOSE)
 
 
 # --- messages --------------------------------------------------------------------------------------------------------
@@ -423,7 +468,7 @@ ERRORS = [
     ),
     (HARD[:, :2], SOFT, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 2, 3)"),
     (HARD, SOFT, {"mask": SOFT[:2]}, ValueError, "`mask` must be a scalar or fit the leading axes of `y_pred`"),
-    (CLASSES * 1.0, PARTS, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 5)"),
+    (CLASSES * 1.0, PARTS, {}, TypeError, "`y_true` must be integers where it has no class axis. Received dtype"),
     (
         HARD,
         SOFT,

@@ -13,6 +13,9 @@ from multiloss import _arguments, _frameworks
 from multiloss._arguments import Tensor
 from multiloss.overlap._engine.options import Mode, Options
 
+# How many calls of a loss look for one-hot classes: more than one, since Keras calls a loss with placeholders first.
+LOOKS = 4
+
 
 class Masks(NamedTuple):
     """Truth and predictions, classes last; in binary mode there is one class."""
@@ -36,14 +39,14 @@ def masks(
 ) -> Masks:
     """Check truth, predictions and weights of pixels by their names, and bring them into one form.
 
-    What has weight 0, and the samples that are `left_out`, booleans `[B]`, count as 0 in truth and predictions: they
-    may be NaN. With `look`, values of tensors are read, too, if they are available.
+    What has weight 0, and the samples that are `left_out`, booleans `[B]`, may be NaN. With `look`, values are read, if
+    they are available.
     """
     x, truth = _arguments.floats("y_pred", y_pred), _arguments.classes("y_true", y_true)
     if not len(x.shape):
         raise ValueError("`y_pred` must have shape [B, ...]. Received a scalar")
     first = (options.data_format or keras.config.image_data_format()) == "channels_first"
-    mode = options.mode or _inferred_mode(truth, x, first, options, look or not ops.is_tensor(y_true))
+    mode = options.mode or _inferred_mode(truth, x, first, options, look)
     first = first and mode != "binary"
     if mode != "binary":
         if len(x.shape) < 2:
@@ -62,15 +65,17 @@ def masks(
         t, x, *given = (ops.expand_dims(tensor, -1) for tensor in (t, x, *given))
 
     weight = functools.reduce(operator.mul, given) if given else None
-    absent = None if weight is None else ops.equal(weight, 0)
-    if left_out is not None:
-        samples = ops.reshape(left_out, (-1, *[1] * (len(x.shape) - 1)))
-        absent = samples if absent is None else ops.logical_or(absent, samples)
-    if absent is not None:
+    if weight is not None:
+        absent = ops.equal(weight, 0)
         t = ops.where(absent, ops.zeros_like(t), t)
         if options.from_logits and mode == "multiclass":  # whose softmax takes the classes of weight 0 as well
             absent = ops.all(absent, axis=-1, keepdims=True)
         x = ops.where(absent, ops.zeros_like(x), x)
+    if left_out is not None:
+        samples = ops.reshape(left_out, (-1, *[1] * (len(x.shape) - 1)))
+        x = ops.where(samples, ops.zeros_like(x), x)
+        # Finite truth stays: it tells whether a sample has a class, and so whether `skip` counts it.
+        t = ops.where(ops.logical_and(samples, ops.logical_not(ops.isfinite(t))), ops.zeros_like(t), t)
 
     raw, smoothing = t, options.label_smoothing
     if smoothing:
@@ -82,28 +87,30 @@ def masks(
 
 
 def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look: bool) -> Mode:
-    """Infer the mode from dtype and shapes: integers without the class axis of the predictions are class indices."""
+    """Infer the mode from shapes: truth without the class axis of the predictions has class indices."""
     axis, ranks = 1 if first else -1, (len(x.shape) - 1, len(x.shape))
     beside_classes = len(x.shape) > 1 and (x.shape[axis] or 0) > 1 and len(truth.shape) in ranks
-    if beside_classes and _is_whole(truth) and (len(truth.shape) < len(x.shape) or truth.shape[axis] == 1):
+    if beside_classes and (len(truth.shape) < len(x.shape) or truth.shape[axis] == 1):
         return "multiclass"
     options._refuse_classes("'binary', inferred from the shapes of `y_true` and `y_pred`")
-    if look and len(truth.shape) > 2 and _is_one_hot(truth):
-        warnings.warn(
-            "`y_true` is one-hot along its last axis, and counts as a mask of one class, since `mode` is None. Pass "
-            "mode='multiclass' or mode='multilabel' if that is a class axis, or else mode='binary'.",
-            UserWarning,
-            stacklevel=2,
-        )
+    if look and len(truth.shape) > 2 and _frameworks.has_value(truth):
+        options._looks += 1
+        if _is_one_hot(truth, axis):
+            options._looks = LOOKS
+            warnings.warn(
+                f"`y_true` is one-hot along axis {axis}, and counts as a mask of one class, since `mode` is None. Pass "
+                "mode='multiclass' or mode='multilabel' if that is a class axis, or else mode='binary'.",
+                UserWarning,
+                stacklevel=4,
+            )
     return "binary"
 
 
-def _is_one_hot(truth: Tensor) -> bool:
-    """Whether the last axis of truth is one-hot everywhere. False if its values are not available."""
-    if not _frameworks.has_value(truth) or not (truth.shape[-1] or 0) > 1:
-        return False
+def _is_one_hot(truth: Tensor, axis: int) -> bool:
     values = np.asarray(ops.convert_to_numpy(truth))
-    return bool(values.size and ((values == 0) | (values == 1)).all() and (values.sum(axis=-1) == 1).all())
+    if not values.size or values.shape[axis] == 1:
+        return False
+    return bool(((values == 0) | (values == 1)).all() and (values.sum(axis=axis) == 1).all())
 
 
 def _check_classes(x: Tensor, mode: Mode, options: Options) -> None:

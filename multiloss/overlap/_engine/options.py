@@ -31,6 +31,7 @@ class Options:
     thresh: float | None = None
     data_format: DataFormat | None = None
     across_replicas: bool = False
+    _looks = 0  # how many times truth was examined for one-hot classes
 
     def _set_options(self, **given: Any) -> None:
         """Check options, and make attributes of them."""

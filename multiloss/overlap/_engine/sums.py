@@ -25,6 +25,9 @@ class Counts:
         tn: true negatives, `sum((1 - t) (1 - p))`.
         pixels: the number of pixels, or the sum of their weights.
         absent: booleans, whether there is no truth.
+
+    With `squared`, fp and fn are sums of squares minus tp; with `soft_label`, tp is a sum of minima. tn is a sum of
+    products in any case. fp and fn are differences, within 1e-6 of the sums.
     """
 
     def __init__(self, m: Masks, options: Options):
@@ -138,12 +141,11 @@ def add_up(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
 
     n = (_divisor(size) or _BLOCKS) if known else _BLOCKS
     rows, rest = size // n, size % n
-    blocks: tuple[Any, ...]
-    blocks, axis = ((batch, n, rows), 2) if classes == 1 else ((batch, rows, n * classes), 1)
+    blocks: tuple[Any, ...] = (batch, rows, n * classes)
     # Long rows are split once more, since some processors add their elements one by one.
     m = _divisor(rows) or 1 if known and rows >= 2 * _BLOCKS else 1
     if m > 1:
-        blocks = (batch, n, m, rows // m) if classes == 1 else (batch, m, rows // m, n * classes)
+        blocks = (batch, m, rows // m, n * classes)
     heads = {id(x): x for product in products for x in product}
     tails = {}
     if not known or rest:
@@ -156,9 +158,9 @@ def add_up(products: list[tuple[Tensor, ...]]) -> list[Tensor]:
     for product in products:
         x = _multiply([heads[id(factor)] for factor in product])
         if m > 1:
-            x = ops.sum(x, axis=3 if classes == 1 else 2)
+            x = ops.sum(x, axis=2)
             x = x + 0 * ops.stop_gradient(x[:, :1])  # as below
-        x = ops.reshape(ops.sum(x, axis=axis), (batch, n, classes))
+        x = ops.reshape(ops.sum(x, axis=1), (batch, n, classes))
         # Adding a 0 that XLA cannot simplify keeps it from merging the two sums into one long one.
         x = ops.sum(x + 0 * ops.stop_gradient(x[:, :1]), axis=1)
         sums.append(x + ops.sum(_multiply([tails[id(factor)] for factor in product]), axis=1) if tails else x)
