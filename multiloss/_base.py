@@ -44,12 +44,9 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         """Look at the arguments of the constructor once: no compiler can trace that."""
         super().__init_subclass__(**keywords)
         named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        inherited: dict[str, inspect.Parameter] = {}
-        for base in cls.__mro__[1:]:
-            inherited = dict(vars(base).get("_constructor", {}))
-            if inherited:
-                break
-        if "__init__" not in vars(cls):
+        base = next(base for base in cls.__mro__[1:] if issubclass(base, Loss))
+        inherited = base._constructor
+        if cls.__init__ is base.__init__:
             cls._constructor = {name: p for name, p in inherited.items() if name not in cls._without}
             return
         parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]

@@ -111,6 +111,20 @@ def test_what_an_author_fixes_is_not_in_the_config():
         assert (again.get_config(), again.batch, again.smooth) == (config, kind is Below, 2.0)
 
 
+def test_arguments_may_come_from_a_class_in_front():
+    class Named:
+        def __init__(self, label="", **options):
+            super().__init__(**options)
+            self.label = label
+
+    class Mine(Named, Balanced):
+        pass
+
+    config = Mine(label="a", share=0.25).get_config()
+    assert (config["label"], config["share"]) == ("a", 0.25)
+    assert Mine.from_config(config).get_config() == config
+
+
 def test_what_is_said_to_an_author():
     class Missing(OverlapLoss):
         pass
