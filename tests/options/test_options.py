@@ -454,6 +454,13 @@ ERRORS = [
         "DiceLoss has no argument `alpha`. It takes: mode, from_logits, batch, average, classes,",
     ),
     (HARD, SOFT, {"classes": [0]}, ValueError, "`classes` needs a class axis"),
+    (
+        HARD,
+        SOFT,
+        {"mode": "binary", "include_background": False},
+        ValueError,
+        "`include_background` needs a class axis: `mode` 'multiclass' or 'multilabel'. Received: `mode` 'binary'",
+    ),
     (HARD, SOFT, {"smooth": -1}, ValueError, "`smooth` must be a finite number >= 0. Received: -1"),
     (HARD, SOFT, {"smooth": (1, 2, 3)}, ValueError, "`smooth` must be a number >= 0 or two of them."),
     (HARD, SOFT, {"label_smoothing": 1}, ValueError, "`label_smoothing` must be a number in [0, 1). Received: 1"),

@@ -50,8 +50,8 @@ def test_what_is_missing_is_said_where_a_loss_is_first_used(setting, tmp_path):
     program = """
 import inspect
 import multiloss
-print(hasattr(multiloss, "dice"), hasattr(multiloss, "encode_ids"), len(inspect.getmembers(multiloss)) > 5)
-for statement in ("multiloss.dice_loss()", "from multiloss import dice_loss", "import multiloss.pairwise",
+print(hasattr(multiloss, "DiceLoss"), hasattr(multiloss, "encode_ids"), len(inspect.getmembers(multiloss)) > 5)
+for statement in ("multiloss.dice_loss()", "from multiloss import dice_loss", "import multiloss.losses",
                   "import multiloss.distribution"):
     try:
         exec(statement)

@@ -28,6 +28,14 @@ class Counts:
 
     With `squared`, fp and fn are sums of squares minus tp; with `soft_label`, tp is a sum of minima. tn is a sum of
     products in any case. fp and fn are differences, within 1e-6 of the sums.
+
+    Example:
+        >>> from multiloss.losses import OverlapLoss
+        >>> class MissedShare(OverlapLoss):
+        ...     def losses(self, counts):
+        ...         return self.ratio(counts.fn, counts.tp + counts.fn)
+        >>> float(MissedShare()([[1, 1, 0]], [[0.5, 1.0, 0.0]]))
+        0.25
     """
 
     def __init__(self, m: Masks, options: Options):
