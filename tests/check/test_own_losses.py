@@ -54,7 +54,7 @@ def test_functions_hold(name, workers):
 
 @pytest.mark.full
 def test_sums_of_losses_hold(workers):
-    target = "multiloss:CombinedLoss([DiceLoss(reduction=None), FocalLoss(reduction=None)], [1.0, 0.5])"
+    target = "multiloss:CombinedLoss([DiceLoss(reduction='sum'), FocalLoss(reduction='sum')], [1.0, 0.5])"
     assert_consistent(target, f"{OWN}:combined", inputs="masks", timeout=TIMEOUT, workers=workers)
 
 
