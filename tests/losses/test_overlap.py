@@ -53,21 +53,22 @@ def spoilt(x, bad, where):
 @pytest.mark.parametrize("name", [*NAMES, "cldice"])
 @pytest.mark.parametrize("bad", ["nan", *(pytest.param(bad, marks=pytest.mark.full) for bad in ("inf", "-inf"))])
 @pytest.mark.parametrize("from_logits", [False, pytest.param(True, marks=pytest.mark.full)])
-def test_what_has_weight_0_may_be_anything(name, bad, from_logits):
+@pytest.mark.parametrize("batch", [False, pytest.param(True, marks=pytest.mark.full)])
+def test_what_has_weight_0_may_be_anything(name, bad, from_logits, batch):
     """Pixels and samples, in truth and in predictions, in values and in gradients."""
     options = {"from_logits": True} if from_logits else {}
     last = np.ones((3, 4), np.float32)
     last[1, -1] = 0
     rows = np.array([1, 0, 1], np.float32)
-    for batch in (False, True):
-        loss = CLASS_OF[name](reduction="sum", batch=batch, **options)
-        for weight, where in ((last, (1, -1)), (rows, 1)):
-            expected, slope = evaluate(QUICK, lambda y, x, w=weight, f=loss: f(y, x, w), HARD, SOFT)
-            x, y = spoilt(SOFT, bad, where), spoilt(HARD, bad, where)
-            value, gradient = evaluate(QUICK, lambda y, x, w=weight, f=loss: f(y, x, w), y, x)
-            np.testing.assert_allclose(value, expected, **CLOSE)
-            np.testing.assert_allclose(gradient, slope, **CLOSE)
-            assert np.isfinite(gradient).all()
+    loss = CLASS_OF[name](reduction="sum", batch=batch, **options)
+    for weight, where in ((last, (1, -1)), (rows, 1)):
+        weighted = functools.partial(loss, sample_weight=weight)  # one function, which is compiled once
+        truth = HARD.astype(np.float32)
+        expected, slope = evaluate(QUICK, weighted, truth, SOFT)
+        value, gradient = evaluate(QUICK, weighted, spoilt(truth, bad, where), spoilt(SOFT, bad, where))
+        np.testing.assert_allclose(value, expected, **CLOSE)
+        np.testing.assert_allclose(gradient, slope, **CLOSE)
+        assert np.isfinite(gradient).all()
 
 
 def test_ignored_pixels_and_a_keras_mask_may_hide_anything():
