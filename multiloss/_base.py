@@ -109,7 +109,7 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
             mask = mask * _quotient(ops.cast(ops.size(mask), mask.dtype), ops.sum(mask))
         if mask is not None:
             weight = mask if weight is None else weight * mask
-        if dtype == "float64" and self.reduction not in (None, "none", "sum") and len(values.shape):
+        if dtype == "float64" and self.averaged and len(values.shape):
             return self._mean(values, weight)
         value = _Precomputed(values, self.name, self.reduction, dtype)(values, values, weight)
         return ops.sum(value) if self.reduction not in (None, "none") and 0 in tuple(value.shape) else value
@@ -121,6 +121,11 @@ class Loss(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         total = ops.sum(values if weight is None else values * ops.cast(weight, values.dtype))
         divisor = ops.sum(weight) if by_weights else ops.size(values)
         return divided_by_replicas(_quotient(total, ops.cast(divisor, values.dtype)))
+
+    @property
+    def averaged(self) -> bool:
+        """Whether the reduction divides, by the number of values or by their weights."""
+        return self.reduction not in ("sum", "none", None)
 
     @property
     def means(self) -> bool:

@@ -89,11 +89,12 @@ class OverlapLoss(Loss, Options):
         soft_label: whether tp is `sum(t + p - |t - p|) / 2` instead of `sum(t p)`, so that p = t is the minimum for
             soft labels too (Wang et al. 2023, arXiv:2303.16296). Hard labels give the same loss either way. Cannot be
             combined with `squared`.
-        empty: the loss of a class that is absent from `y_true`. "penalize": the mean predicted probability (its square,
-            with `squared=True`). "formula": the result of the formula. "perfect": 0. "worst": 1. "skip": 0, excluded
-            from the mean over classes, and a sample without any class also from the mean over samples. Only the default
-            is 0 for an empty prediction, grows with the prediction, and has a gradient that does not vanish: the
-            formula, with a smooth of a millionth of the pixels, is 1 for the smallest prediction, with almost no slope.
+        empty: the loss of a class that is absent from `y_true`. "penalize": the mean predicted probability (the mean of
+            its square, with `squared=True`). "formula": the result of the formula. "perfect": 0. "worst": 1. "skip": 0,
+            excluded from the mean over classes, and a sample without any class also from the mean over samples. Only
+            the default is 0 for an empty prediction, grows with the prediction, and has a gradient that does not
+            vanish: the formula, with a smooth of a millionth of the pixels, is 1 for the smallest prediction, with
+            almost no slope.
         label_smoothing: a number s in [0, 1): truth `t` becomes `t (1 - s) + s / C`, with C = 2 for binary and
             multilabel. Whether a class is absent is decided before.
         thresh: None, or a number in (0, 1): predictions above it count as 1, others as 0, with the straight-through
@@ -224,11 +225,10 @@ class OverlapLoss(Loss, Options):
         m = inputs.masks(y_true, y_pred, inside, self, left_out=left_out, look=look)
         values, kept = self._values(m)
         values = self._of_batch(values)
-        averaged = self.reduction not in ("sum", "none", None)
         # One loss of the whole batch on every replica is to be divided whatever its reduction; Keras divides means.
-        divided = not averaged and self.batch and self.across_replicas
+        divided = not self.averaged and self.batch and self.across_replicas
         if not len(values.shape):
-            return divided_by_replicas(values) if averaged or divided else values
+            return divided_by_replicas(values) if self.averaged or divided else values
         if kept is not None:
             kept, mask = ops.cast(self._of_batch(kept), values.dtype), outside.get("mask")
             fitted = mask if mask is None else ops.reshape(mask, (-1, 1)[: len(kept.shape)])

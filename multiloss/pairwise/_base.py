@@ -237,7 +237,7 @@ class PairwiseLoss(Loss):
             mask = weights.get("mask")
             weights["mask"] = rows.kept if mask is None else rows.kept * ops.reshape(mask, (-1,)[: len(mask.shape)])
         value = self._reduced(values, weights)
-        return value if share is None else share.loss(value, averaged=self.reduction not in ("sum", "none", None))
+        return value if share is None else share.loss(value, averaged=self.averaged)
 
     def _given(self, pairs: Any) -> dict[str, Any]:
         """Return all options of a call, with defaults from the constructor."""

@@ -659,6 +659,7 @@ def test_a_row_of_weight_0_may_be_nan_beside_references():
         expected, slope = evaluate(QUICK, lambda y, x, f=loss: f(y, x, weights, **references), LABELS, X)
         value, gradient = evaluate(QUICK, lambda y, x, f=loss: f(y, x, weights, **references), LABELS, bad)
         assert float(value) == pytest.approx(float(expected), rel=1e-6)  # float32
+        # Some roundings of float32 of the largest entry, 6e-8 each.
         np.testing.assert_allclose(gradient, slope, rtol=0, atol=1e-6 * np.abs(slope).max())
         assert np.isnan(float(loss(LABELS, bad, weights)))
 

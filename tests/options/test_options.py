@@ -331,7 +331,9 @@ def test_a_sample_without_truth_may_be_skipped():
     assert float(skip(FIRST_EMPTY, SOFT)) == pytest.approx(rows[1:].mean(), abs=CLOSE["atol"])
     weighted = float(skip(FIRST_EMPTY, SOFT, weights))
     assert weighted == pytest.approx((rows * weights)[1:].sum() / 2, abs=CLOSE["atol"])
-    assert float(DiceLoss(empty="skip", reduction="sum")(FIRST_EMPTY, SOFT)) == pytest.approx(rows[1:].sum(), abs=5e-6)
+    assert float(DiceLoss(empty="skip", reduction="sum")(FIRST_EMPTY, SOFT)) == pytest.approx(
+        rows[1:].sum(), abs=5e-6
+    )  # some sums
     assert float(skip(0 * FIRST_EMPTY, SOFT)) == 0
     multi = DiceLoss(mode="multilabel", empty="skip", average=None)
     there = np.any(FIRST_EMPTY, axis=1)
@@ -577,6 +579,7 @@ UNEQUAL = "`squared=True` needs `alpha` equal to `beta`. Received: "
             ValueError,
             "`pos_weight` must be a finite number >= 0. Received: -1",
         ),
+        ("cross_entropy", {"pos_weight": "2"}, TypeError, "`pos_weight` must be None, a number >= 0 or a sequence of"),
         ("cross_entropy", {"weighted_mean": 1}, TypeError, "`weighted_mean` must be True or False. Received: 1"),
         ("mcc", {"smooth": (1, 2)}, ValueError, "`smooth` must be one number for"),
         (
@@ -662,7 +665,7 @@ def test_sums_take_any_loss_of_keras(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Activation("linear")])
     model.compile(loss=loss)
     before = model.evaluate(x, y, verbose=0)
-    assert before == pytest.approx(float(loss(y, x)), abs=5e-6)
+    assert before == pytest.approx(float(loss(y, x)), abs=5e-6)  # float32, as above
     model.save(tmp_path / "model.keras")
     assert keras.models.load_model(tmp_path / "model.keras").evaluate(x, y, verbose=0) == before
 
@@ -674,6 +677,8 @@ def test_errors_of_the_others():
         TypeError, match=re.escape("`losses` must be instances of keras.losses.Loss. Received: function")
     ):
         multiloss.CombinedLoss([keras.losses.dice])
+    with pytest.raises(TypeError, match=re.escape("`losses` must be a sequence. Received: DiceLoss")):
+        multiloss.CombinedLoss(DiceLoss())
     with pytest.raises(ValueError, match=re.escape("`losses` must be one or more. Received: none")):
         multiloss.CombinedLoss([])
     with pytest.raises(ValueError, match=re.escape("`losses` must have values of one shape")):
