@@ -408,6 +408,15 @@ def test_one_hot_truth_without_a_mode_warns_in_fit_where_values_are_seen():
     model.fit(PARTS, ONE_HOT, verbose=0)
 
 
+def test_tensors_without_values_are_not_looked_at():
+    """torch traces with fake tensors, which have shapes alone."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    truth, x = ops.convert_to_tensor(ONE_HOT), ops.convert_to_tensor(PARTS)
+    traced = make_fx(DiceLoss(), tracing_mode="fake")(truth, x)
+    assert float(traced(truth, x)) == pytest.approx(float(DiceLoss(mode="binary")(truth, x)), abs=1e-7)  # the same
+
+
 def test_a_mask_of_classes_of_logits_leaves_the_softmax_as_it_is():
     mask = np.ones(PARTS.shape, np.float32)
     mask[..., 2] = 0
