@@ -5,10 +5,10 @@ from typing import Any, TypedDict
 
 from keras import ops
 
-from multiloss import _arguments, _frameworks, distribution
+from multiloss import _arguments, distribution
 from multiloss._arguments import Tensor
-from multiloss._base import Loss, divided_by_replicas
-from multiloss.overlap._engine import inputs, ratios
+from multiloss._base import Loss, divided_by_replicas, keras_mask
+from multiloss.overlap._engine import inputs, ranges, ratios
 from multiloss.overlap._engine.inputs import Masks
 from multiloss.overlap._engine.options import Average, DataFormat, Empty, Mode, Options
 from multiloss.overlap._engine.sums import Counts, class_weights
@@ -32,6 +32,7 @@ class RatioOptions(TypedDict, total=False):
     label_smoothing: float
     thresh: float | None
     data_format: DataFormat | None
+    validate: bool
 
 
 class OverlapOptions(RatioOptions, total=False):
@@ -63,14 +64,14 @@ class OverlapLoss(Loss, Options):
         mode: the meaning of the axes. "binary": predictions `[B, ...]` of one class, every axis but the first is an
             axis of pixels; `y_true` has the same shape. "multilabel": predictions `[B, ..., C]` of classes that may
             overlap; `y_true` has the same shape. "multiclass": predictions `[B, ..., C]` of exclusive classes; `y_true`
-            is one-hot or soft and has the same shape, or class indices `[B, ...]` or `[B, ..., 1]`, where an index
-            outside 0..C-1 belongs to no class. By default, integer `y_true` `[B, ...]` or `[B, ..., 1]` with
-            predictions of more than one class is multiclass, and everything else binary. **One-hot truth has the shape
-            of a volume: pass the mode.** If `y_true` of three or more axes is one-hot along the class axis, the first
-            calls of a loss warn once, outside of compiled code; functions warn for arrays of NumPy and lists.
+            is one-hot or soft and has the same shape, or class indices `[B, ...]` or `[B, ..., 1]` from 0 to C - 1,
+            integers or whole floats. By default, `y_true` `[B, ...]` or `[B, ..., 1]` with predictions of more than one
+            class is multiclass, and everything else binary. **One-hot truth has the shape of a volume: pass the
+            mode.** If `y_true` of three or more axes is one-hot along the class axis, the first call of a loss warns,
+            outside of compiled code; functions warn for arrays of NumPy and lists.
         from_logits: whether predictions are logits, which go through a sigmoid (in multiclass mode, through a softmax
-            over classes), or probabilities. Values cannot be checked: logits passed as probabilities give a wrong loss,
-            and so do probabilities passed as logits, since a sigmoid maps them to 0.5 ... 0.73.
+            over classes), or probabilities. Probabilities passed as logits give a wrong loss, since a sigmoid maps them
+            to 0.5 ... 0.73; that cannot be seen from values.
         batch: whether one ratio is computed over the whole batch, or over each sample. True gives one number.
         average: "macro" for the mean of the losses of classes, "micro" to pool classes in one ratio, None for one value
             per class, `[B, C]`, or `[C]` with `batch=True`.
@@ -79,7 +80,8 @@ class OverlapLoss(Loss, Options):
         class_weight: None, or C numbers >= 0, one per class whether it counts or not. With "macro" they weight the mean
             over classes, with "micro" the pixels.
         ignore_index: None, or the integer that marks ignored pixels; for one-hot truth, the ignored class. `y_true`
-            must have an integer or boolean dtype: floats may be soft labels, for which there is `mask`.
+            must have class indices, or an integer or boolean dtype: other floats may be soft labels, for which there is
+            `mask`.
         smooth: a number >= 0, in pixels, or a pair for the numerator and the denominator. It is added to twice the true
             positives, as in `(2 tp + smooth) / (2 tp + fp + fn + smooth)`, and half of it in formulas with a single
             `tp`, so that identities among losses hold for any single `smooth`.
@@ -101,6 +103,10 @@ class OverlapLoss(Loss, Options):
             gradient of `dice_coef`.
         data_format: "channels_last" `[B, ..., C]` or "channels_first" `[B, C, ...]`; None for Keras's setting. It also
             applies to the class axis of truth and mask.
+        validate: whether values are checked: masks outside [0, 1], such as 0 and 255, class indices outside 0..C-1, and
+            probabilities outside [0, 1] (by more than 2^-7, the rounding of bfloat16). Arrays of NumPy and lists raise
+            ValueError in each call, tensors in the first call of a loss. In compiled code and in later calls the value
+            of such a sample is NaN and its gradient 0. What has weight 0 is not checked.
         across_replicas: with `batch=True`, whether counts are summed over all replicas, if the batch is distributed by
             a strategy of `tf.distribute` or over processes of `torch.distributed`: parameters then move as on one
             device. Otherwise each replica has the loss of its own samples, and the result is their mean. Arrays of JAX
@@ -112,9 +118,9 @@ class OverlapLoss(Loss, Options):
 
     **Data.** A loss is called as `loss(y_true, y_pred, sample_weight)`; `call(y_true, y_pred, mask)` and the functions
     return the values of samples without weights or reduction. `y_true` has 0 and 1, soft labels in [0, 1], or class
-    indices; `y_pred` has probabilities or logits. Half precision is computed in float32. Values are `[B]`, in float32,
-    or in float64 for a loss with `dtype="float64"` and for a function of float64 predictions. The value is 0 for a
-    ratio whose pixels are all masked or ignored.
+    indices; `y_pred` has probabilities or logits. An axis of one class may be missing from either. Half precision is
+    computed in float32. Values are `[B]`, in float32, or in float64 for a loss with `dtype="float64"` and for a
+    function of float64 predictions. The value is 0 for a ratio whose pixels are all masked or ignored.
 
     **Weights and masks.** A `sample_weight` or Keras mask with one number per sample weights the values of samples, as
     in any Keras loss. With axes of pixels, or with `batch=True`, it weights pixels in the sums; so does the `mask` of
@@ -125,8 +131,9 @@ class OverlapLoss(Loss, Options):
     **Cost**: linear in the number of pixels, in time and in memory.
 
     Raises:
-        TypeError, ValueError: in the constructor for invalid arguments; at a call for data of a wrong kind and for
-            shapes that do not match: only weights are broadcast.
+        TypeError, ValueError: in the constructor for invalid arguments; at a call for data of a wrong kind, for shapes
+            that do not match (only weights are broadcast), for values out of range (see `validate`); in `call` and the
+            functions, for predictions with a Keras mask.
 
     Example:
         >>> from multiloss.losses import OverlapLoss
@@ -155,6 +162,7 @@ class OverlapLoss(Loss, Options):
         label_smoothing: float = 0.0,
         thresh: float | None = None,
         data_format: DataFormat | None = None,
+        validate: bool = True,
         across_replicas: bool = False,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
@@ -177,6 +185,7 @@ class OverlapLoss(Loss, Options):
             label_smoothing=label_smoothing,
             thresh=thresh,
             data_format=data_format,
+            validate=validate,
             across_replicas=across_replicas,
         )
 
@@ -205,26 +214,32 @@ class OverlapLoss(Loss, Options):
 
     def call(self, y_true: Any, y_pred: Any, mask: Any = None) -> Tensor:
         """Return the values of samples, or of the whole batch, neither weighted nor reduced."""
+        if mask is None and keras_mask(y_pred) is not None:
+            raise ValueError(
+                f"`y_pred` has a Keras mask, which only an object can use: in `compile`, `{type(self).__name__}()` as "
+                "a loss, `DiceCoefficient()` or `JaccardIndex()` as a metric. Elsewhere pass `mask`"
+            )
         weights = {} if mask is None else {"mask": mask}
-        m = inputs.masks(y_true, y_pred, weights, self, look=not ops.is_tensor(y_true))
-        return self._of_batch(self._values(m)[0])
+        m = inputs.masks(y_true, y_pred, weights, self, read=ranges.read(y_true, y_pred, self, tensors=False))
+        return self._of_batch(ranges.marked(self._values(m)[0], m.outside, self))
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the reduced loss, or its values if `reduction` is None. The class describes the arguments."""
+        read = ranges.read(y_true, y_pred, self, tensors=True)
         y_pred, weights = self._cast("y_pred", y_pred, sample_weight)
         inside, outside, left_out = {}, {}, None
         for name, weight in weights.items():
             if self.batch or any(size != 1 for size in tuple(weight.shape)[1:]):
                 inside[name] = weight
                 continue
+            weight = ops.reshape(weight, (-1,)) if len(weight.shape) > len(y_pred.shape) else weight
             outside[name] = _arguments.weights(name, weight, y_pred, axes=1)
             zero = ops.equal(ops.reshape(weight, (-1,)), 0)
             left_out = zero if left_out is None else ops.logical_or(left_out, zero)
         y_true = distribution.unaveraged(y_true)
-        look = self.mode is None and self._looks < inputs.LOOKS and _frameworks.has_value(y_pred)
-        m = inputs.masks(y_true, y_pred, inside, self, left_out=left_out, look=look)
+        m = inputs.masks(y_true, y_pred, inside, self, left_out=left_out, read=read)
         values, kept = self._values(m)
-        values = self._of_batch(values)
+        values = self._of_batch(ranges.marked(values, m.outside, self))
         # One loss of the whole batch on every replica is to be divided whatever its reduction; Keras divides means.
         divided = not self.averaged and self.batch and self.across_replicas
         if not len(values.shape):

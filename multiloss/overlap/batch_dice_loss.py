@@ -29,6 +29,7 @@ class BatchDiceLoss(OverlapLoss):
     Args:
         smooth: as in `dice_coef`.
         thresh: as in `dice_coef`. The value is the hard Dice, and the gradient straight-through.
+        validate: as in `OverlapLoss`.
         across_replicas: as in `OverlapLoss`.
         name: name of the loss; by default it tells the parameters.
         dtype: dtype to compute in, Keras's `floatx` by default; half precision is raised to float32.
@@ -43,11 +44,14 @@ class BatchDiceLoss(OverlapLoss):
         -0.75
     """
 
+    _binary_only = True
+
     def __init__(
         self,
         smooth: float = 1e-5,
         thresh: float | None = None,
         *,
+        validate: bool = True,
         across_replicas: bool = False,
         name: str | None = None,
         dtype: Any = None,
@@ -60,6 +64,7 @@ class BatchDiceLoss(OverlapLoss):
             average="micro",
             smooth=smooth,
             thresh=thresh,
+            validate=validate,
             across_replicas=across_replicas,
             name=told if name is None else name,
             dtype=dtype,
@@ -76,6 +81,7 @@ def dice_loss(
     smooth: float = 1e-5,
     thresh: float | None = None,
     *,
+    validate: bool = True,
     across_replicas: bool = False,
     name: str | None = None,
     dtype: Any = None,
@@ -94,10 +100,12 @@ def dice_loss(
         >>> loss.name
         'dice_loss_smooth_1_thresh_0.5'
     """
-    return BatchDiceLoss(smooth, thresh, across_replicas=across_replicas, name=name, dtype=dtype)
+    return BatchDiceLoss(smooth, thresh, validate=validate, across_replicas=across_replicas, name=name, dtype=dtype)
 
 
-def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | None = None) -> Tensor:
+def dice_coef(
+    y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | None = None, *, validate: bool = True
+) -> Tensor:
     """Dice coefficient over the whole batch: all axes are summed at once.
 
         (2 * sum(t * p) + smooth) / (sum(t) + sum(p) + smooth)
@@ -112,13 +120,16 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
         smooth: finite number >= 0, in pixels. It keeps empty masks finite: both empty gives 1. At 0 that limit is kept,
             with a gradient of 0.
         thresh: None for the soft Dice, or a number in (0, 1).
+        validate: whether values outside [0, 1] are refused, as in `OverlapLoss`.
 
     Returns:
         Scalar in [0, 1], float32, or float64 if `y_pred` is and the backend has it. A batch of 0 counts as empty masks.
 
     Raises:
         TypeError: if an input is not of numbers, or a parameter not a number.
-        ValueError: if the shapes differ in any way (nothing is broadcast or squeezed), or a parameter is out of range.
+        ValueError: if the shapes differ (nothing is broadcast; a last axis of 1 may be missing from either), for values
+            outside [0, 1], a parameter out of range, and predictions with a Keras mask: as a metric of a model with
+            masks, use `DiceCoefficient`.
 
     Cost: linear in the number of pixels, in time and in memory.
 
@@ -135,7 +146,7 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
     Source: Dice 1945, as in `DiceLoss`. `keras.losses.Dice` is 1 minus this, with `smooth` in the denominator only, so
         that it calls two empty masks a total miss.
     """
-    return -BatchDiceLoss(smooth, thresh).call(y_true, y_pred)
+    return -BatchDiceLoss(smooth, thresh, validate=validate).call(y_true, y_pred)
 
 
 # For models saved with `metrics=[dice_coef]`. Not as a decorator: Keras has no types, and would hide those above.

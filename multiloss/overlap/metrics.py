@@ -9,7 +9,7 @@ from keras import ops
 from multiloss import _arguments
 from multiloss._arguments import Tensor
 from multiloss._base import keras_mask, snake_case
-from multiloss.overlap._engine import inputs, ratios
+from multiloss.overlap._engine import inputs, ranges, ratios
 from multiloss.overlap._engine.options import DataFormat, Mode, Options
 from multiloss.overlap._engine.sums import Counts
 
@@ -23,7 +23,7 @@ class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
     _wrong: float  # weight of the wrong ones beside that of the true positives
     _options = (
         *("thresh", "average", "mode", "from_logits", "classes", "include_background", "class_weight"),
-        *("ignore_index", "data_format"),
+        *("ignore_index", "data_format", "validate"),
     )
 
     def __init__(
@@ -38,6 +38,7 @@ class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         class_weight: Sequence[float] | None = None,
         ignore_index: int | None = None,
         data_format: DataFormat | None = None,
+        validate: bool = True,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -52,6 +53,7 @@ class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
             class_weight=class_weight,
             ignore_index=ignore_index,
             data_format=data_format,
+            validate=validate,
         )
         self._counts: Any = None
 
@@ -62,8 +64,10 @@ class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         """
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
         weights = {name: weight for name, weight in given.items() if weight is not None}
-        c = Counts(inputs.masks(y_true, y_pred, weights, self, look=self._looks < inputs.LOOKS), self)
+        m = inputs.masks(y_true, y_pred, weights, self, read=ranges.read(y_true, y_pred, self, tensors=True))
+        c = Counts(m, self)
         counts = ops.cast(ops.concatenate([c.tp, c.fp, c.fn], axis=0), "float32")
+        counts = ranges.marked(counts, m.outside, self)
         shape = tuple(counts.shape)
         if self._counts is not None and tuple(self._counts.shape) != shape:
             raise ValueError(

@@ -200,9 +200,15 @@ BOTH = "`y_true` and `y_pred` must have the same"
 INPUTS = [
     (TRUTH[:1], SOFT, ValueError, f"{BOTH} batch size. Received shapes: (1, 4) and (2, 4)"),
     (TRUTH[:, :1], SOFT, ValueError, f"{BOTH} shape. Received shapes: (2, 1) and (2, 4)"),
-    (TRUTH, SOFT[..., None], ValueError, f"{BOTH} shape. Received shapes: (2, 4) and (2, 4, 1)"),
+    (TRUTH, SOFT[..., None, None], ValueError, f"{BOTH} shape. Received shapes: (2, 4) and (2, 4, 1, 1)"),
     (TRUTH[0], SOFT, ValueError, f"{BOTH} shape. Received shapes: (4,) and (2, 4)"),
     (1, SOFT, ValueError, f"{BOTH} shape. Received shapes: () and (2, 4)"),
+    (
+        TRUTH,
+        np.stack([SOFT] * 3, axis=-1),
+        ValueError,
+        f"{BOTH} shape. Received shapes: (2, 4) and (2, 4, 3). Class indices need `DiceLoss(mode='multiclass')`",
+    ),
     ([["a", "b"]], [[1.0, 0.0]], TypeError, "`y_true` must be an array of numbers. Received"),
     ([[1, 0]], [["a", "b"]], TypeError, "`y_pred` must be an array of numbers. Received"),
     (TRUTH, SOFT.astype(complex), TypeError, "`y_pred` must be an array of numbers. Received dtype: complex"),

@@ -12,7 +12,7 @@ from keras import ops
 from overlap import CLASS_OF, CLOSE, EACH, NAMES, values
 
 import multiloss
-from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, losses, oracles
+from multiloss import DiceCoefficient, DiceLoss, JaccardIndex, distribution, losses, oracles
 from multiloss.losses import dice
 from multiloss.overlap._engine import ratios
 
@@ -98,13 +98,159 @@ def test_metrics_leave_out_what_has_weight_0(metric):
 
 
 @pytest.mark.parametrize("dtype", ["int64", "uint32", "uint64"])
-def test_labels_beyond_int32_are_of_no_class(dtype):
+def test_labels_beyond_int32_do_not_wrap(dtype):
+    """2^32 would be class 0 in 32 bits."""
     wide = CLASSES.astype(dtype)
     wide[0, 0] = 2**32 if "64" in dtype else 2**32 - 1
-    expected = oracles.dice(wide.astype(np.int64), PARTS, mode="multiclass")
-    assert (expected[0] != oracles.dice(CLASSES, PARTS, mode="multiclass")[0]).all()
-    np.testing.assert_allclose(values("dice", wide, PARTS, mode="multiclass"), expected, **CLOSE)
-    np.testing.assert_allclose(values("dice", wide.tolist(), PARTS, mode="multiclass"), expected, **CLOSE)
+    for labels in (wide, wide.tolist()):
+        with pytest.raises(ValueError, match="whole class indices from 0 to 2"):
+            dice(labels, PARTS, mode="multiclass")
+        found = values("dice", labels, PARTS, mode="multiclass", validate=False)
+        assert found[0] != pytest.approx(values("dice", CLASSES, PARTS, mode="multiclass")[0])
+
+
+# --- values out of range ---------------------------------------------------------------------------------------------
+
+# What is wrong, the truth and the predictions of which only the second sample is wrong, and the message.
+SECOND = np.arange(3) == 1
+OUT_OF_RANGE = {
+    "a mask of 0 and 255": (np.where(SECOND[:, None, None], HARD * 255, HARD), SOFT, "0 and 1, or soft labels between"),
+    "soft labels": (np.where(SECOND[:, None, None], 1.01, SOFT), SOFT, "0 and 1, or soft labels between"),
+    "negative labels": (np.where(SECOND[:, None, None], -0.01, HARD), SOFT, "0 and 1, or soft labels between"),
+    "logits": (HARD, np.where(SECOND[:, None, None], -SOFT, SOFT), r"probabilities in \[0, 1\]"),
+    "labels from 1": (
+        np.where(SECOND[:, None], CLASSES + 1, CLASSES),
+        PARTS,
+        "class indices from 0 to 2.* from 0 to 3",
+    ),
+    "negative indices": (np.where(SECOND[:, None], -1, CLASSES), PARTS, "class indices from 0 to 2.* from -1 to 2"),
+    "fractions": (np.where(SECOND[:, None], 0.5, CLASSES), PARTS, "whole class indices.* that are not whole"),
+}
+
+
+@pytest.mark.parametrize("wrong", OUT_OF_RANGE)
+def test_values_out_of_range_are_refused_where_they_are_seen(wrong):
+    y, x, message = OUT_OF_RANGE[wrong]
+    y_tensor, x_tensor, good = ops.convert_to_tensor(y), ops.convert_to_tensor(x), np.clip(x, 0, 1)
+    metric, once = DiceCoefficient(), DiceLoss()
+    for call in (dice, DiceLoss(), DiceLoss().call, metric.update_state):
+        with pytest.raises(ValueError, match=message):
+            call(y, x)
+    for call in (once, DiceCoefficient().update_state):
+        for _ in range(2):  # it is not over before there were data that could be right
+            with pytest.raises(ValueError, match=message):
+                call(y_tensor, x_tensor)
+    assert np.isfinite(values("dice", y, x, validate=False)).all()
+    rows = np.where(SECOND, 0, 1).astype(np.float32)
+    assert np.isfinite(float(once(y_tensor, x_tensor, rows)))  # what has weight 0 is not looked at
+    pixels = np.broadcast_to(rows[:, None, None], y.shape) if y.ndim == 3 else np.broadcast_to(rows[:, None], y.shape)
+    assert np.isfinite(values("dice", y, x, mask=pixels)).all()
+    assert np.isfinite(float(once(y_tensor, ops.convert_to_tensor(good)))) == (wrong == "logits")
+
+
+def unseen(loss, **options):
+    """Return a function of tensors, whose values functions do not read."""
+    return lambda y, x: loss(ops.convert_to_tensor(y), x, **options)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "cldice"])
+def test_values_out_of_range_are_nan_where_they_are_not_seen(name):
+    """Tensors of a function, and everything that is compiled: the sample is NaN, and moves nothing."""
+    loss = unseen(getattr(losses, name))
+    expected, slope = evaluate(QUICK, loss, HARD.astype(np.float32), SOFT)
+    for wrong in ("a mask of 0 and 255", "negative labels", "logits"):
+        y, x, _ = OUT_OF_RANGE[wrong]
+        value, gradient = evaluate(QUICK, loss, y.astype(np.float32), x)
+        assert np.isnan(value).tolist() == SECOND.tolist()
+        np.testing.assert_allclose(value[~SECOND], expected[~SECOND], **CLOSE)
+        np.testing.assert_allclose(gradient[~SECOND], slope[~SECOND], **CLOSE)
+        assert not gradient[1].any()
+
+
+@pytest.mark.parametrize("wrong", ["labels from 1", "negative indices", "fractions"])
+@pytest.mark.parametrize("name", ["dice", "cross_entropy"])
+def test_class_indices_out_of_range_are_nan_where_they_are_not_seen(name, wrong):
+    y, x, _ = OUT_OF_RANGE[wrong]
+    loss = getattr(losses, name)
+    value, gradient = evaluate(QUICK, unseen(loss), y, x)
+    assert np.isnan(value).tolist() == SECOND.tolist()
+    np.testing.assert_allclose(value[::2], getattr(oracles, name)(CLASSES, PARTS, mode="multiclass")[::2], **CLOSE)
+    assert not gradient[1].any()
+    value, _ = evaluate(QUICK, unseen(loss, ignore_index=-1), y, x)
+    assert np.isnan(value).tolist() == (SECOND & (wrong != "negative indices")).tolist()
+    value, _ = evaluate(QUICK, unseen(loss, batch=True), y, x)
+    assert np.isnan(value)
+
+
+def test_metrics_of_values_out_of_range_are_not_a_number_where_they_are_not_seen():
+    """Whether before or after the first batch with data, which is the only one that is looked at."""
+    metric = JaccardIndex()
+    metric.update_state(*map(ops.convert_to_tensor, (HARD, SOFT)))
+    metric.update_state(*map(ops.convert_to_tensor, (HARD * 255, SOFT)))
+    assert np.isnan(float(metric.result()))
+
+
+def test_values_out_of_range_on_another_replica_show_on_this_one(monkeypatch):
+    loss = DiceLoss(batch=True, across_replicas=True)
+    assert np.isfinite(float(loss(HARD, SOFT)))
+    monkeypatch.setattr(distribution, "added_up", lambda sums: [part + 1 for part in sums])
+    assert np.isnan(float(loss(HARD, SOFT)))
+
+
+def test_a_loss_reads_tensors_until_one_has_data():
+    """Keras calls it with placeholders first, all of one number; what is read on a GPU has to wait for it."""
+    loss, x, same = DiceLoss(), ops.convert_to_tensor(SOFT), ops.convert_to_tensor(SOFT * 0 + 0.5)
+    bad = ops.convert_to_tensor(HARD * 255)
+    loss(ops.convert_to_tensor(HARD), same)
+    with pytest.raises(ValueError, match="from 0 to 255"):
+        loss(bad, x)
+    loss(ops.convert_to_tensor(HARD), x)
+    assert np.isnan(float(loss(bad, x)))
+    constant = DiceLoss()
+    for _ in range(4):
+        constant(ops.convert_to_tensor(HARD), same)
+    assert np.isnan(float(constant(bad, same)))
+
+
+def test_rounding_may_leave_the_range():
+    """By the distance of two numbers of bfloat16, as in a mean of probabilities."""
+    for end in (-(2.0**-7), 1 + 2.0**-7):
+        assert np.isfinite(values("dice", HARD, np.full_like(SOFT, end))).all()
+
+
+# --- an axis of one class --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 6), (4, 3, 2)])
+@pytest.mark.parametrize("name", ["dice", "cross_entropy", "dice_coef"])
+def test_an_axis_of_one_class_may_be_missing(name, shape):
+    y, x = rng.integers(0, 2, shape), rng.uniform(0.1, 0.9, shape).astype(np.float32)
+    loss = multiloss.dice_coef if name == "dice_coef" else getattr(losses, name)
+    expected = ops.convert_to_numpy(loss(y[..., None], x[..., None]))
+    for truth, prediction in ((y[..., None], x), (y, x[..., None])):
+        np.testing.assert_allclose(ops.convert_to_numpy(loss(truth, prediction)), expected, **CLOSE)
+    if name == "dice" and len(shape) > 1:
+        found = values(name, y, x[:, None], mode="multilabel", data_format="channels_first")
+        np.testing.assert_allclose(found, values(name, y[..., None], x[..., None], mode="multilabel"), **CLOSE)
+
+
+def test_weights_may_have_an_axis_of_one_class():
+    for shape in ((4,), (4, 6)):
+        y, x = rng.integers(0, 2, shape), rng.uniform(0.1, 0.9, shape).astype(np.float32)
+        w = rng.uniform(0.5, 2, shape).astype(np.float32)
+        for loss in (DiceLoss(), DiceLoss(batch=True), losses.CrossEntropyLoss()):
+            assert float(loss(y, x, w[..., None])) == pytest.approx(float(loss(y, x, w)), abs=1e-6)  # float32
+        np.testing.assert_allclose(values("dice", y, x, mask=w[..., None]), values("dice", y, x, mask=w), **CLOSE)
+
+
+def test_functions_refuse_a_keras_mask():
+    """Which Keras would broadcast to their values, with an error that names none of this."""
+    model = keras.Sequential([keras.Input((5,)), keras.layers.Embedding(3, 2, mask_zero=True), keras.layers.Dense(1)])
+    x = model(np.array([[1, 2, 0, 0, 0]]))
+    for function in (dice, multiloss.dice_coef):
+        with pytest.raises(ValueError, match=r"has a Keras mask.*`DiceCoefficient\(\)`.* as a metric"):
+            function(np.zeros((1, 5, 1)), x, validate=False)
+    assert np.isfinite(values("dice", np.zeros((1, 5, 1)), x, validate=False, mask=[[1, 1, 0, 0, 0]])).all()
 
 
 # --- images ----------------------------------------------------------------------------------------------------------

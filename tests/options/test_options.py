@@ -486,7 +486,22 @@ ERRORS = [
     ),
     (HARD[:, :2], SOFT, {}, ValueError, "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 2, 3)"),
     (HARD, SOFT, {"mask": SOFT[:2]}, ValueError, "`mask` must be a scalar or fit the leading axes of `y_pred`"),
-    (CLASSES * 1.0, PARTS, {}, TypeError, "`y_true` must be integers where it has no class axis. Received dtype"),
+    (
+        CLASSES,
+        np.moveaxis(PARTS, -1, 1),
+        MULTI,
+        ValueError,
+        "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 5) and (3, 3, 5). The axis of classes is "
+        "-1, by `data_format`: pass data_format='channels_first' for the other order",
+    ),
+    (
+        CLASSES,
+        PARTS,
+        {"mode": "multilabel"},
+        ValueError,
+        "`y_true` and `y_pred` must have the same shape. Received shapes: (3, 5) and (3, 5, 3). Class indices need "
+        "mode='multiclass'",
+    ),
     (
         HARD,
         SOFT,
@@ -508,7 +523,14 @@ ERRORS = [
         ValueError,
         "`y_pred` must have a class axis of known size >= 2 in multiclass mode",
     ),
-    (CLASSES * 0.5, PARTS, MULTI, TypeError, "`y_true` must be integers where it has no class axis. Received dtype"),
+    (
+        CLASSES * 0.5,
+        PARTS,
+        MULTI,
+        ValueError,
+        "`y_true` must have whole class indices from 0 to 2, the classes of `y_pred`, but for `ignore_index`. Received "
+        "values that are not whole numbers of 32 bits.",
+    ),
     (ONE_HOT[..., :2], PARTS, MULTI, ValueError, "`y_true` and `y_pred` must have the same shape."),
     (
         ONE_HOT,

@@ -11,10 +11,11 @@ from keras import backend, ops
 
 from multiloss import _arguments, _frameworks
 from multiloss._arguments import Tensor
+from multiloss.overlap._engine import ranges
 from multiloss.overlap._engine.options import Mode, Options
+from multiloss.overlap._engine.ranges import Read
 
-# How many calls of a loss look for one-hot classes: more than one, since Keras calls a loss with placeholders first.
-LOOKS = 4
+Shape = tuple[int | None, ...]
 
 
 class Masks(NamedTuple):
@@ -26,6 +27,7 @@ class Masks(NamedTuple):
     logits: Tensor | None  # [B, ..., C], where predictions are logits
     weight: Tensor | None  # [B, ..., 1 or C], of each pixel, axes of pixels may be 1; None if all are 1
     raw: Tensor  # t before label smoothing
+    outside: Tensor | None  # [B], whether a sample has values outside of their range; None if that is not asked
 
 
 def masks(
@@ -35,18 +37,19 @@ def masks(
     options: Options,
     *,
     left_out: Tensor | None = None,
-    look: bool = False,
+    read: Read,
 ) -> Masks:
     """Check truth, predictions and weights of pixels by their names, and bring them into one form.
 
-    What has weight 0, and the samples that are `left_out`, booleans `[B]`, may be NaN. With `look`, values are read, if
-    they are available.
+    What has weight 0, and the samples that are `left_out`, booleans `[B]`, may be anything.
     """
     x, truth = _arguments.floats("y_pred", y_pred), _arguments.classes("y_true", y_true)
     if not len(x.shape):
         raise ValueError("`y_pred` must have shape [B, ...]. Received a scalar")
     first = (options.data_format or keras.config.image_data_format()) == "channels_first"
-    mode = options.mode or _inferred_mode(truth, x, first, options, look)
+    truth, x = _aligned(truth, x, 1 if first else -1)
+    mode = options.mode or _inferred_mode(truth, x, first, options, read.truth)
+    shapes, axis = (tuple(truth.shape), tuple(x.shape)), 1 if first else -1
     first = first and mode != "binary"
     if mode != "binary":
         if len(x.shape) < 2:
@@ -54,8 +57,9 @@ def masks(
         truth = ops.moveaxis(truth, 1, -1) if first and len(truth.shape) == len(x.shape) else truth
         x = ops.moveaxis(x, 1, -1) if first else x
         _check_classes(x, mode, options)
+    _check_shapes(*shapes, mode, axis, options)
     given = [_weight(name, weight, x, mode, first) for name, weight in weights.items()]
-    labels, ignored, zeros = _labels(truth, x, mode, options)
+    labels, ignored, zeros, indices = _labels(truth, x, mode, options)
     if ignored is not None:
         given.append(ops.cast(ops.logical_not(ignored), x.dtype))
     t = ops.cast(labels, x.dtype)
@@ -68,6 +72,8 @@ def masks(
     if weight is not None:
         absent = ops.equal(weight, 0)
         t = ops.where(absent, ops.zeros_like(t), t)
+        if indices is not None:
+            indices = ops.where(ops.all(absent, axis=-1, keepdims=True), ops.zeros_like(indices), indices)
         if options.from_logits and mode == "multiclass":  # whose softmax takes the classes of weight 0 as well
             absent = ops.all(absent, axis=-1, keepdims=True)
         x = ops.where(absent, ops.zeros_like(x), x)
@@ -77,13 +83,76 @@ def masks(
         # Finite truth stays: it tells whether a sample has a class, and so whether `skip` counts it.
         t = ops.where(ops.logical_and(samples, ops.logical_not(ops.isfinite(t))), ops.zeros_like(t), t)
 
+    binary = backend.standardize_dtype(labels.dtype) == "bool" and indices is None
+    outside = _outside(None if binary else t, indices, x, left_out, options, read) if options.validate else None
+    if read.predictions:
+        ranges.count_call(x, options)
     raw, smoothing = t, options.label_smoothing
     if smoothing:
         t = t * (1 - smoothing) + smoothing / (x.shape[-1] if mode == "multiclass" else 2)
     if not options.from_logits:
-        return Masks(mode, t, x, None, weight, raw)
+        return Masks(mode, t, x, None, weight, raw, outside)
     p = ops.softmax(x, axis=-1) if mode == "multiclass" else ops.sigmoid(x)
-    return Masks(mode, t, p, x, weight, raw)
+    return Masks(mode, t, p, x, weight, raw, outside)
+
+
+def _aligned(truth: Tensor, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Give truth or predictions the axis of one class that only the other has."""
+    rank = _arguments.rank("y_true", truth)
+    if rank + 1 == len(x.shape) and x.shape[axis] == 1:
+        return ops.expand_dims(truth, axis), x
+    if rank == len(x.shape) + 1 and truth.shape[axis] == 1:
+        return truth, ops.expand_dims(x, axis)
+    return truth, x
+
+
+def _check_shapes(truth: Shape, full: Shape, mode: Mode, axis: int, options: Options) -> None:
+    """Raise if static shapes do not match, with what may be meant."""
+    if _fits(truth, [full, *(_of_indices(full, axis) if mode == "multiclass" else [])]):
+        return
+    advice = ""
+    if mode == "multiclass" and _fits(truth, _of_indices(full, -1 if axis == 1 else 1)):
+        other = "channels_last" if axis == 1 else "channels_first"
+        advice = f". The axis of classes is {axis}, by `data_format`: pass data_format={other!r} for the other order"
+    elif mode != "multiclass" and _fits(truth, _of_indices(full, axis)):
+        takes = "`DiceLoss(mode='multiclass')`" if options._binary_only else "mode='multiclass'"
+        advice = f". Class indices need {takes}"
+    size = "batch size" if _fits(truth[1:], [full[1:]]) else "shape"
+    raise ValueError(f"`y_true` and `y_pred` must have the same {size}. Received shapes: {truth} and {full}{advice}")
+
+
+def _of_indices(full: Shape, axis: int) -> list[Shape]:
+    """Return the shapes of class indices for predictions of a shape with an axis of classes."""
+    if len(full) < 2:
+        return []
+    axis %= len(full)
+    return [full[:axis] + full[axis + 1 :], (*full[:axis], 1, *full[axis + 1 :])]
+
+
+def _fits(shape: Shape, allowed: list[Shape]) -> bool:
+    return any(
+        len(shape) == len(other) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True))
+        for other in allowed
+    )
+
+
+def _outside(
+    t: Tensor | None, indices: Tensor | None, x: Tensor, left_out: Tensor | None, options: Options, read: Read
+) -> Tensor | None:
+    """Return which samples have truth or probabilities outside of their range; raise where values are read."""
+    found = []
+    if indices is not None and (ends := ranges.extremes(indices, left_out)):
+        classes = x.shape[-1]
+        advice = f"Subtract 1 from labels 1 to {classes}, and name a label that does not count by `ignore_index`"
+        expected = f"whole class indices from 0 to {classes - 1}, the classes of `y_pred`, but for `ignore_index`"
+        found.append(ranges.outside(ends, "y_true", expected, advice, read=read.truth, most=classes - 1, rounding=0))
+    elif t is not None and (ends := ranges.extremes(t, left_out)):
+        advice = "Divide masks of 0 and 255 by 255. Class indices need predictions `[B, ..., C]`"
+        found.append(ranges.outside(ends, "y_true", "0 and 1, or soft labels between", advice, read=read.truth))
+    if not options.from_logits and (ends := ranges.extremes(x, left_out)):
+        advice = "Logits need `from_logits=True`, or a sigmoid or softmax before the loss"
+        found.append(ranges.outside(ends, "y_pred", "probabilities in [0, 1]", advice, read=read.predictions))
+    return functools.reduce(operator.or_, found) if found else None
 
 
 def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look: bool) -> Mode:
@@ -93,16 +162,15 @@ def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look
     if beside_classes and (len(truth.shape) < len(x.shape) or truth.shape[axis] == 1):
         return "multiclass"
     options._refuse_classes("'binary', inferred from the shapes of `y_true` and `y_pred`")
-    if look and len(truth.shape) > 2 and _frameworks.has_value(truth):
-        options._looks += 1
-        if _is_one_hot(truth, axis):
-            options._looks = LOOKS
-            warnings.warn(
-                f"`y_true` is one-hot along axis {axis}, and counts as a mask of one class, since `mode` is None. Pass "
-                "mode='multiclass' or mode='multilabel' if that is a class axis, or else mode='binary'.",
-                UserWarning,
-                stacklevel=4,
-            )
+    look = look and len(truth.shape) > 2 and options._calls < ranges.CALLS and _frameworks.has_value(truth)
+    if look and _is_one_hot(truth, axis):
+        options._calls = ranges.CALLS
+        warnings.warn(
+            f"`y_true` is one-hot along axis {axis}, and counts as a mask of one class, since `mode` is None. Pass "
+            "mode='multiclass' or mode='multilabel' if that is a class axis, or else mode='binary'.",
+            UserWarning,
+            stacklevel=4,
+        )
     return "binary"
 
 
@@ -138,6 +206,8 @@ def _weight(name: str, given: Any, x: Tensor, mode: Mode, first: bool) -> Tensor
     """Return weights with all axes of `x`, given for leading axes, for pixels, or for pixels and classes."""
     rank = len(x.shape)
     given = _arguments.floats(name, given)
+    if mode == "binary" and len(given.shape) == rank + 1 and given.shape[-1] == 1:
+        given = ops.squeeze(given, -1)
     if mode != "binary":
         if len(given.shape) == rank:
             given = ops.moveaxis(given, 1, -1) if first else given
@@ -147,39 +217,45 @@ def _weight(name: str, given: Any, x: Tensor, mode: Mode, first: bool) -> Tensor
     return ops.reshape(weight, (*ops.shape(weight), *[1] * (rank - len(weight.shape))))
 
 
-def _labels(truth: Tensor, x: Tensor, mode: Mode, options: Options) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-    """Return truth in the shape of `x`, ignored pixels, and zeros whose computation raises if sizes differ."""
-    dtype = backend.standardize_dtype(truth.dtype)
+def _labels(
+    truth: Tensor, x: Tensor, mode: Mode, options: Options
+) -> tuple[Tensor, Tensor | None, list[Tensor], Tensor | None]:
+    """Return truth in the shape of `x`, ignored pixels, zeros whose computation raises if sizes differ, and indices."""
     ignore = options.ignore_index
-    if ignore is not None and not _is_whole(truth):
-        raise ValueError(
-            "`ignore_index` needs `y_true` of integers or booleans: floats may be soft labels, for which there is "
-            f"`mask`. Received dtype: {dtype}"
-        )
-    indices = mode == "multiclass" and (
+    if mode == "multiclass" and (
         len(truth.shape) == len(x.shape) - 1 or (len(truth.shape) == len(x.shape) and truth.shape[-1] == 1)
-    )
-    if indices:
-        if not _is_whole(truth):
-            raise TypeError(f"`y_true` must be integers where it has no class axis. Received dtype: {dtype}")
-        truth = ops.cast(truth if len(truth.shape) == len(x.shape) else ops.expand_dims(truth, -1), "int32")
+    ):
+        truth = truth if len(truth.shape) == len(x.shape) else ops.expand_dims(truth, -1)
+        indices = _whole(truth)
         zeros = _arguments.same_shape("y_true", truth, "y_pred", x[..., :1])
-        return (
-            ops.equal(truth, ops.arange(x.shape[-1], dtype="int32")),
-            None if ignore is None else ops.equal(truth, ignore),
-            zeros,
-        )
+        ignored = None if ignore is None else ops.equal(indices, ignore)
+        return ops.equal(indices, ops.arange(x.shape[-1], dtype="int32")), ignored, zeros, indices
     zeros = _arguments.same_shape("y_true", truth, "y_pred", x)
     if ignore is None:
-        return truth, None, zeros
+        return truth, None, zeros, None
+    if not _is_whole(truth):
+        raise ValueError(
+            "`ignore_index` needs `y_true` of integers or booleans: floats may be soft labels, for which there is "
+            f"`mask`. Received dtype: {backend.standardize_dtype(truth.dtype)}"
+        )
     if mode != "multiclass":
         ignored = ops.equal(ops.cast(truth, "int32"), ignore)
-        return ops.where(ignored, ops.zeros_like(truth), truth), ignored, zeros
+        return ops.where(ignored, ops.zeros_like(truth), truth), ignored, zeros, None
     if not 0 <= ignore < x.shape[-1]:
         raise ValueError(
             f"`ignore_index` must be one of the {x.shape[-1]} classes of one-hot `y_true`. Received: {ignore}"
         )
-    return truth, ops.not_equal(truth[..., ignore : ignore + 1], 0), zeros
+    return truth, ops.not_equal(truth[..., ignore : ignore + 1], 0), zeros, None
+
+
+def _whole(truth: Tensor) -> Tensor:
+    """Return class indices as int32. Keras makes floats of the labels of a plain function: they may be whole floats."""
+    indices = ops.cast(truth, "int32")
+    if _is_whole(truth):
+        return indices
+    return ops.where(
+        ops.equal(ops.cast(indices, truth.dtype), truth), indices, ops.full_like(indices, ranges.NOT_WHOLE)
+    )
 
 
 def _is_whole(truth: Tensor) -> bool:

@@ -30,8 +30,10 @@ class Options:
     label_smoothing: float = 0.0
     thresh: float | None = None
     data_format: DataFormat | None = None
+    validate: bool = True
     across_replicas: bool = False
-    _looks = 0  # how many times truth was examined for one-hot classes
+    _binary_only = False  # whether there is no argument `mode`
+    _calls = 0  # how many calls have read values
 
     def _set_options(self, **given: Any) -> None:
         """Check options, and make attributes of them."""
@@ -124,6 +126,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "label_smoothing": _label_smoothing,
     "thresh": lambda _, value: _arguments.threshold(value),
     "data_format": _word(DataFormat, none=True),
+    "validate": _arguments.boolean,
     "across_replicas": _arguments.boolean,
 }
 
