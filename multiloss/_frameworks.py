@@ -12,6 +12,23 @@ Tensor = Any  # a tensor of the current backend
 Tensors = tuple[Tensor, ...]
 
 
+def foreign(value: Any) -> str | None:
+    """Return the framework that a tensor, or the first one in lists, belongs to if it is not the current backend's.
+
+    A tensor is recognised by the module of its type, without an import of its framework.
+    """
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    for kind in type(value).__mro__:
+        framework = _FRAMEWORKS.get(kind.__module__.partition(".")[0])
+        if framework:
+            return None if framework == backend.backend() else framework
+    return None
+
+
+_FRAMEWORKS = {"jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow", "torch": "torch"}
+
+
 def differentiates() -> bool:
     """Return whether `vjp` supports the current backend. Keras's NumPy and OpenVINO backends have no derivatives."""
     return backend.backend() in ("jax", "tensorflow", "torch")
