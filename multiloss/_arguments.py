@@ -92,6 +92,17 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+def replicas(name: str, value: Any) -> bool | str:
+    """Return a checked boolean, or the name of an axis."""
+    if isinstance(value, str) and value:
+        return value
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be True, False or the name of an axis. Received: {value!r} of type {type(value).__name__}"
+        )
+    return value
+
+
 def one_of(name: str, value: Any, allowed: Sequence[str | None]) -> Any:
     """Return one of the allowed strings, which may include None."""
     if not isinstance(value, (str, type(None))) or value not in allowed:

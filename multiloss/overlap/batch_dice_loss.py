@@ -48,7 +48,7 @@ class BatchDiceLoss(OverlapLoss):
         smooth: float = 1e-5,
         thresh: float | None = None,
         *,
-        across_replicas: bool = False,
+        across_replicas: bool | str = False,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -76,7 +76,7 @@ def dice_loss(
     smooth: float = 1e-5,
     thresh: float | None = None,
     *,
-    across_replicas: bool = False,
+    across_replicas: bool | str = False,
     name: str | None = None,
     dtype: Any = None,
 ) -> BatchDiceLoss:

@@ -368,5 +368,10 @@ def test_across_replicas_of_which_there_is_one(loss):
         assert across.get_config()["across_replicas"] is True
         alone = as_numpy(loss(reduction=reduction)([7, 7, 9], POINTS, weights))
         np.testing.assert_array_equal(as_numpy(across([7, 7, 9], POINTS, weights)), alone)
-    with pytest.raises(TypeError, match=r"`across_replicas` must be True or False\. Received: 1 of type int"):
+    with pytest.raises(TypeError, match="`across_replicas` must be True, False or the name of an axis"):
         loss(across_replicas=1)
+    along = loss(across_replicas="batch")
+    assert along.get_config()["across_replicas"] == "batch"
+    message = {"jax": "an axis of the `jax.shard_map` or"}.get(BACKEND, "the name of an axis only on JAX")
+    with pytest.raises(ValueError, match=message):
+        along([7, 7, 9], POINTS)

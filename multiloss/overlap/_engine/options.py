@@ -30,7 +30,7 @@ class Options:
     label_smoothing: float = 0.0
     thresh: float | None = None
     data_format: DataFormat | None = None
-    across_replicas: bool = False
+    across_replicas: bool | str = False
     _looks = 0  # how many times truth was examined for one-hot classes
 
     def _set_options(self, **given: Any) -> None:
@@ -124,7 +124,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "label_smoothing": _label_smoothing,
     "thresh": lambda _, value: _arguments.threshold(value),
     "data_format": _word(DataFormat, none=True),
-    "across_replicas": _arguments.boolean,
+    "across_replicas": _arguments.replicas,
 }
 
 
