@@ -315,7 +315,10 @@ def _same_size(name: str, value: Tensor, other_name: str, other: Tensor, axis: i
         # In a TensorFlow graph, where a batch of one would broadcast silently. Concatenation raises for other sizes. A
         # reshape would too, but TensorFlow assumes that it is valid and optimises it away.
         columns = [ops.zeros((ops.shape(x)[axis], 1), dtype="int32") for x in (value, other)]
-        return [ops.sum(ops.concatenate(columns, axis=1))]
+        with keras.name_scope(
+            f"{name}_must_have_the_size_of_{other_name}".replace(" ", "_")
+        ):  # TensorFlow's error has it
+            return [ops.sum(ops.concatenate(columns, axis=1))]
     if value.shape[axis] != other.shape[axis]:
         raise ValueError(
             f"`{name}` and `{other_name}` must have the same {'shape' if axis else 'batch size'}. "
@@ -337,4 +340,7 @@ def rank(name: str, value: Tensor) -> int:
     try:
         return len(value.shape)
     except ValueError as error:  # TensorFlow, in a graph
-        raise ValueError(f"`{name}` must have a known rank. Received a tensor of unknown rank") from error
+        raise ValueError(
+            f"`{name}` must have a known rank. Received a tensor of unknown rank. (Keras on TensorFlow forgets it if "
+            "one model is trained with arrays of different ranks, such as [B] and [B, 1]: compile the model again.)"
+        ) from error

@@ -207,6 +207,17 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
             evaluate(mode, pairwise_user_loss, labels, X4)
 
 
+def test_sizes_that_differ_are_named_known_or_not():
+    def checked(y, x):
+        labels = _arguments.labels("labels", y[:, 0], "embeddings", x)
+        weights = _arguments.weights("sample_weight", ops.cast(y[:, 1:], "float32"), x, 1, "embeddings")
+        return ops.sum(x) + ops.sum(weights) + ops.cast(ops.sum(labels), x.dtype)
+
+    mode = "graph-unknown-batch" if BACKEND == "tensorflow" else QUICK
+    with pytest.raises(Exception, match="(labels|sample_weight).*embeddings"):
+        evaluate(mode, checked, np.ones((1, 2), np.int32), X4)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("mode", {"jax": ["jit"], "tensorflow": ["graph", "xla"], "torch": ["eager"]}[BACKEND])
 def test_memory_stays_below_one_number_a_pair(mode):
