@@ -214,7 +214,7 @@ def test_sizes_that_differ_are_named_known_or_not():
         return ops.sum(x) + ops.sum(weights) + ops.cast(ops.sum(labels), x.dtype)
 
     mode = "graph-unknown-batch" if BACKEND == "tensorflow" else QUICK
-    with pytest.raises(Exception, match="(labels|sample_weight).*embeddings"):
+    with pytest.raises(Exception, match=r"(labels|sample_weight).*embeddings"):
         evaluate(mode, checked, np.ones((1, 2), np.int32), X4)
 
 
