@@ -53,6 +53,7 @@ def parameter(name: str, value: Any, check: Callable[[str, Any], float | None]) 
     The value of a scalar, a tensor or a `keras.Variable`, is checked too, except while it is traced.
     """
     if not is_parameter(value) or isinstance(value, (numbers.Real, np.ndarray)):
+        _refuse_others(name, value)
         return check(name, as_number(value))
     tensor = ops.convert_to_tensor(value)
     if "float" not in backend.standardize_dtype(tensor.dtype):
@@ -91,6 +92,17 @@ def boolean(name: str, value: Any) -> bool:
     return value
 
 
+def replicas(name: str, value: Any) -> bool | str:
+    """Return a checked boolean, or the name of an axis."""
+    if isinstance(value, str) and value:
+        return value
+    if not isinstance(value, bool):
+        raise TypeError(
+            f"`{name}` must be True, False or the name of an axis. Received: {value!r} of type {type(value).__name__}"
+        )
+    return value
+
+
 def one_of(name: str, value: Any, allowed: Sequence[str | None]) -> Any:
     """Return one of the allowed strings, which may include None."""
     if not isinstance(value, (str, type(None))) or value not in allowed:
@@ -105,7 +117,7 @@ def at_least_float32(dtype: str) -> str:
 
 def numeric(name: str, value: Any) -> Tensor:
     """Return a tensor of real numbers or booleans, without a change of dtype."""
-    _refuse_symbols(name, value)
+    _refuse_others(name, value)
     try:
         result = ops.convert_to_tensor(value)
         dtype = backend.standardize_dtype(result.dtype)
@@ -118,7 +130,7 @@ def numeric(name: str, value: Any) -> Tensor:
 
 def classes(name: str, value: Any) -> Tensor:
     """Return a tensor of numbers, with integers as int32 or narrower: values outside are clipped, not wrapped."""
-    _refuse_symbols(name, value)
+    _refuse_others(name, value)
     value = ops.convert_to_tensor(value) if isinstance(value, keras.Variable) else value
     if isinstance(value, np.ndarray) or not ops.is_tensor(value):
         try:
@@ -153,11 +165,20 @@ def embeddings(name: str, value: Any) -> Tensor:
     return result
 
 
-def _refuse_symbols(name: str, value: Any) -> None:
+def _refuse_others(name: str, value: Any) -> None:
+    """Raise for what has no values, and for tensors of another framework, which Keras would convert, or not read."""
+    if isinstance(value, np.ndarray) or ops.is_tensor(value):
+        return
     if isinstance(value, keras.KerasTensor):
         raise TypeError(
             f"`{name}` must be an array of numbers. Received: a KerasTensor, a symbol of a functional model without "
             "values. Call the loss inside a layer of the model: `self.add_loss(loss(labels, x))`"
+        )
+    framework = _frameworks.foreign(value)
+    if framework is not None:
+        raise TypeError(
+            f"`{name}`: Keras runs on {backend.backend()} (KERAS_BACKEND); this is a {framework} "
+            f"{'array' if framework == 'jax' else 'tensor'}. Set KERAS_BACKEND={framework} before keras is imported."
         )
 
 
@@ -166,7 +187,7 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
 
     With `split`, return their low and high 32 bits as int32 `[B, 2 K]`, so that labels of different dtypes compare.
     """
-    _refuse_symbols(name, value)
+    _refuse_others(name, value)
     value = ops.convert_to_tensor(value) if isinstance(value, keras.Variable) else value
     host = isinstance(value, np.ndarray) or not ops.is_tensor(value)
     value = _as_array(name, value) if host else value
@@ -294,7 +315,10 @@ def _same_size(name: str, value: Tensor, other_name: str, other: Tensor, axis: i
         # In a TensorFlow graph, where a batch of one would broadcast silently. Concatenation raises for other sizes. A
         # reshape would too, but TensorFlow assumes that it is valid and optimises it away.
         columns = [ops.zeros((ops.shape(x)[axis], 1), dtype="int32") for x in (value, other)]
-        return [ops.sum(ops.concatenate(columns, axis=1))]
+        with keras.name_scope(
+            f"{name}_must_have_the_size_of_{other_name}".replace(" ", "_")
+        ):  # TensorFlow's error has it
+            return [ops.sum(ops.concatenate(columns, axis=1))]
     if value.shape[axis] != other.shape[axis]:
         raise ValueError(
             f"`{name}` and `{other_name}` must have the same {'shape' if axis else 'batch size'}. "
@@ -316,4 +340,7 @@ def rank(name: str, value: Tensor) -> int:
     try:
         return len(value.shape)
     except ValueError as error:  # TensorFlow, in a graph
-        raise ValueError(f"`{name}` must have a known rank. Received a tensor of unknown rank") from error
+        raise ValueError(
+            f"`{name}` must have a known rank. Received a tensor of unknown rank. (Keras on TensorFlow forgets it if "
+            "one model is trained with arrays of different ranks, such as [B] and [B, 1]: compile the model again.)"
+        ) from error

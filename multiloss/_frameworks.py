@@ -1,6 +1,7 @@
 """Operations that differ between frameworks: derivatives, the precision of products, and properties of tensors."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,6 +11,23 @@ from keras import backend, ops
 
 Tensor = Any  # a tensor of the current backend
 Tensors = tuple[Tensor, ...]
+
+
+def foreign(value: Any) -> str | None:
+    """Return the framework that a tensor, or the first one in lists, belongs to if it is not the current backend's.
+
+    A tensor is recognised by the module of its type, without an import of its framework.
+    """
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    for kind in type(value).__mro__:
+        framework = _FRAMEWORKS.get(kind.__module__.partition(".")[0])
+        if framework:
+            return None if framework == backend.backend() else framework
+    return None
+
+
+_FRAMEWORKS = {"jax": "jax", "jaxlib": "jax", "tensorflow": "tensorflow", "torch": "torch"}
 
 
 def differentiates() -> bool:
@@ -135,6 +153,28 @@ def may_need_gradient(value: Any) -> bool:
     return bool(value.requires_grad) if backend.backend() == "torch" else True
 
 
+def varying_alike(tensors: Any) -> Any:
+    """Return tensors that vary over the same axes of `jax.shard_map`, as JAX wants those of a loop or derivative to.
+
+    A tensor that is the same on all devices gets the sum of their gradients then.
+    """
+    if backend.backend() != "jax":
+        return tensors
+    import jax
+
+    def axes(tensor: Tensor) -> frozenset[str]:
+        kind = getattr(tensor, "aval", None)
+        before_0_10: frozenset[str] = getattr(kind, "vma", frozenset())
+        return frozenset(getattr(getattr(kind, "manual_axis_type", None), "varying", before_0_10))
+
+    every: frozenset[str] = frozenset().union(*map(axes, jax.tree.leaves(tensors)))
+    if not every:
+        return tensors
+    cast = getattr(jax.lax, "pcast", None)  # from JAX 0.8 on
+    cast = functools.partial(cast, to="varying") if cast else jax.lax.pvary
+    return jax.tree.map(lambda tensor: cast(tensor, tuple(every - axes(tensor))), tensors)
+
+
 def has_symbolic_size(tensor: Tensor) -> bool:
     """Return whether a size is symbolic on JAX, where Keras only infers the shape of the result."""
     return backend.backend() == "jax" and not all(isinstance(size, int) for size in tensor.shape)
@@ -143,8 +183,12 @@ def has_symbolic_size(tensor: Tensor) -> bool:
 def _of_jax(function: Any, inputs: Sequence[Tensor]) -> Any:
     import jax
 
-    results, pull, rest = jax.vjp(function, *inputs, has_aux=True)
-    return results, rest, lambda upstream: pull(tuple(upstream))
+    def run(*inputs: Tensor) -> tuple[Tensors, Any]:
+        results, rest = function(*inputs)
+        return varying_alike((results, inputs))[0], rest
+
+    results, pull, rest = jax.vjp(run, *varying_alike(inputs), has_aux=True)
+    return results, rest, lambda upstream: pull(varying_alike((tuple(upstream), results))[0])
 
 
 def _of_tensorflow(function: Any, inputs: Sequence[Tensor]) -> Any:

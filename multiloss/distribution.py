@@ -10,7 +10,8 @@ parameters move as on one device. `gather` multiplies the gradient by the number
 by it.
 
 **JAX** has global arrays. By default, XLA gathers parts of them in every step of a loop over tiles. Instead, the batch
-is replicated to each device once, and `shard_map` splits the work.
+is replicated to each device once, and `shard_map` splits the work. Within a `shard_map` or `pmap` of the user's own,
+arrays are those of one device, as elsewhere: they are gathered along the axis that the user names.
 
 **TensorFlow and torch** gather twice per step: first embeddings, labels and weights, concatenated as columns of float32
 that only carry their bits; then the values of the rows. Before that, replicas exchange their shapes and dtypes, so that
@@ -89,29 +90,32 @@ class Share:
         return upstream
 
 
-def gather(rows: Tensors) -> tuple[Tensors, Share | None]:
+def gather(rows: Tensors, across: bool | str = True) -> tuple[Tensors, Share | None]:
     """Return the rows of all replicas, in their order, and this replica's share, None with a single replica.
 
     Args:
+        across: True, or the name of the axis of `jax.shard_map` or `jax.pmap` along which the replicas are.
         rows: name -> tensor `[b, n]` or None, named as in the caller's arguments; `b` may differ between replicas.
             Floats have at least 32 bits, and get the gradient of this replica's rows, times the number of replicas.
             Integers of fewer than 32 bits are returned as int32.
 
     Raises:
         ValueError: on every replica, if replicas differ in n, in dtype, or in which tensors are None
-            (TensorFlow, in a graph: InvalidArgumentError).
+            (TensorFlow, in a graph: InvalidArgumentError); if `across` is no axis, or should be one.
     """
     engines = {"jax": _of_jax, "tensorflow": _of_tensorflow, "torch": _of_torch}
     engine = engines.get(backend.backend())
     for name, part in rows.items():
         if part is not None and backend.standardize_dtype(part.dtype) in _NARROW:
             rows = {**rows, name: ops.cast(part, "int32")}
+    if isinstance(across, str):
+        return _along(rows, across)
     return (engine(rows) if engine else None) or (rows, None)
 
 
-def added_up(sums: list[Tensor]) -> list[Tensor]:
+def added_up(sums: list[Tensor], across: bool | str = True) -> list[Tensor]:
     """Return sums `[1, n]` added over all replicas, with the gradient of this replica's part, as in `gather`."""
-    gathered, _ = gather({"counts": ops.concatenate(sums, axis=1)})
+    gathered, _ = gather({"counts": ops.concatenate(sums, axis=1)}, across)
     total, result, at = ops.sum(gathered["counts"], axis=0, keepdims=True), [], 0
     for part in sums:
         result.append(total[:, at : at + part.shape[1]])
@@ -173,7 +177,68 @@ class _Mesh(Share):
         return tree.map_structure(lambda part: part[: self._batch], jax.jit(run)(others))
 
 
+class _Axis(Share):
+    """The devices along an axis of `shard_map` or `pmap`, each with as many rows."""
+
+    def __init__(self, axis: str, size: int):
+        import jax
+
+        super().__init__(jax.lax.psum(1, axis))
+        self._axis, self._size = axis, size
+
+    def _start(self) -> Tensor:
+        import jax
+
+        return self._size * jax.lax.axis_index(self._axis)
+
+    def gathered(self, part: Tensor) -> Tensor:
+        """Return the rows of all devices, with the gradient of this one's."""
+        return self._attached(part, self.whole(part))
+
+    def own(self, function: Callable[[Any, Any, Any], Any], others: Any) -> Any:
+        return function(self._start(), self._size, others)
+
+    def whole(self, own: Tensor) -> Tensor:
+        import jax
+
+        return jax.lax.all_gather(ops.stop_gradient(own), self._axis, tiled=True)
+
+    def placed(self, own: Tensor) -> Tensor:
+        zeros = ops.zeros((self.count * self._size, own.shape[1]), dtype=own.dtype)
+        return ops.slice_update(zeros, (self._start(), 0), own)
+
+    def total(self, own: Tensor) -> Tensor:
+        return self.count * ops.sum(own)
+
+    def _share_of_gradient(self, upstream: Tensor) -> Tensor:
+        return self.count * ops.slice(upstream, (self._start(), 0), (self._size, upstream.shape[1]))
+
+
+def _along(rows: Tensors, name: str) -> tuple[Tensors, Share]:
+    if backend.backend() != "jax":
+        raise ValueError(
+            "`across_replicas` can be the name of an axis only on JAX, in `jax.shard_map` or `jax.pmap`. "
+            f"Received: {name!r}, where Keras runs on {backend.backend()}"
+        )
+    try:
+        axis = _Axis(name, _first(rows).shape[0])
+    except NameError as error:
+        raise ValueError(
+            "`across_replicas` must be an axis of the `jax.shard_map` or `jax.pmap` in which the loss is called. "
+            f"Received: {name!r}"
+        ) from error
+    return {name: part if part is None else axis.gathered(part) for name, part in rows.items()}, axis
+
+
 def _of_jax(rows: Tensors) -> tuple[Tensors, Share] | None:
+    import jax
+
+    axes = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())
+    if axes:
+        raise ValueError(
+            "`across_replicas` must be the name of the axis of the batch in `jax.shard_map` and `jax.pmap`. "
+            f"Received: True, within axes {', '.join(map(repr, axes))}"
+        )
     current = distribution.distribution()
     mesh = current.device_mesh.backend_mesh if current is not None else None
     if mesh is None or mesh.size == 1:

@@ -38,7 +38,7 @@ class RatioOptions(TypedDict, total=False):
 class OverlapOptions(RatioOptions, total=False):
     """The options of every overlap loss; see `OverlapLoss`."""
 
-    across_replicas: bool
+    across_replicas: bool | str
     reduction: str | None
     name: str | None
     dtype: Any
@@ -110,7 +110,8 @@ class OverlapLoss(Loss, Options):
         across_replicas: with `batch=True`, whether counts are summed over all replicas, if the batch is distributed by
             a strategy of `tf.distribute` or over processes of `torch.distributed`: parameters then move as on one
             device. Otherwise each replica has the loss of its own samples, and the result is their mean. Arrays of JAX
-            are always global. All replicas must take part in each call.
+            are always global, but within a hand-written `jax.shard_map` or `jax.pmap`: there, the name of the axis of
+            the batch. All replicas must take part in each call.
         reduction: as in `keras.losses.Loss`: `"sum_over_batch_size"` (the mean over samples), `"sum"`, `"mean"`,
             `"mean_with_sample_weight"`, or None for the values of samples.
         name: name of the loss; by default the name of the class, such as `dice_loss` for `DiceLoss`.
@@ -163,7 +164,7 @@ class OverlapLoss(Loss, Options):
         thresh: float | None = None,
         data_format: DataFormat | None = None,
         validate: bool = True,
-        across_replicas: bool = False,
+        across_replicas: bool | str = False,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,

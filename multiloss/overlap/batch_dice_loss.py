@@ -52,7 +52,7 @@ class BatchDiceLoss(OverlapLoss):
         thresh: float | None = None,
         *,
         validate: bool = True,
-        across_replicas: bool = False,
+        across_replicas: bool | str = False,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -82,7 +82,7 @@ def dice_loss(
     thresh: float | None = None,
     *,
     validate: bool = True,
-    across_replicas: bool = False,
+    across_replicas: bool | str = False,
     name: str | None = None,
     dtype: Any = None,
 ) -> BatchDiceLoss:

@@ -25,7 +25,7 @@ class PairwiseOptions(TypedDict, total=False):
     dtype: Any
     tile: Tile
     ignore_label: int | tuple[int, ...] | None
-    across_replicas: bool
+    across_replicas: bool | str
 
 
 class PairOptions(TypedDict, total=False):
@@ -78,7 +78,8 @@ class PairwiseLoss(Loss):
         across_replicas: whether the pairs are those of the global batch when it is distributed by `keras.distribution`
             (JAX), a strategy of `tf.distribute`, or processes of `torch.distributed`. Otherwise they are those of the
             rows on each device, except on JAX, whose arrays are always global. No effect without distribution. All
-            replicas must take part in each call.
+            replicas must take part in each call. Within a hand-written `jax.shard_map` or `jax.pmap`, where arrays are
+            those of one device: the name of the axis of the batch.
 
     **Data.** A loss is called as `loss(labels, embeddings, sample_weight)`; `rows(labels, embeddings)` returns the rows
     without weights or reduction. Labels are integers `[B]`, `[B, 1]` or `[B, K]`; two rows have the same label if all K
@@ -179,7 +180,7 @@ class PairwiseLoss(Loss):
         *,
         tile: Tile = None,
         ignore_label: int | tuple[int, ...] | None = None,
-        across_replicas: bool = False,
+        across_replicas: bool | str = False,
         reduction: str | None = "sum_over_batch_size",
         name: str | None = None,
         dtype: Any = None,
@@ -187,7 +188,7 @@ class PairwiseLoss(Loss):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         self.tile = tiles.tile_size(tile)
         self.ignore_label = _arguments.ignore_label(ignore_label)
-        self.across_replicas = _arguments.boolean("across_replicas", across_replicas)
+        self.across_replicas = _arguments.replicas("across_replicas", across_replicas)
 
     def values(self, distance: Tensor, positive: Tensor) -> tuple[Any, ...]:
         """Return the values of pairs, one for each of `reductions`; a subclass defines this."""
@@ -225,7 +226,7 @@ class PairwiseLoss(Loss):
                 )
             per_row = {n: ops.reshape(w, (-1, 1)) + 0 * ops.cast(x[:, :1], w.dtype) for n, w in weights.items()}
             own = {"embeddings": x, "labels": columns, "sample_weight": None, "mask": None, **per_row}
-            whole, share = distribution.gather(own)
+            whole, share = distribution.gather(own, self.across_replicas)
             x, columns = whole["embeddings"], whole["labels"]
             weights = {name: whole[name] for name in per_row}
         if given["ref_embeddings"] is not None:  # no other row has pairs with a row of weight 0

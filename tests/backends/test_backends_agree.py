@@ -46,7 +46,7 @@ MODELS = """
 import sys
 import keras, numpy as np
 from multiloss import PairwiseUserLoss, dice_loss, encode_ids
-folder, make = sys.argv[1:]
+folder, make, *tests = sys.argv[1:]
 rng = np.random.default_rng(0)
 x = rng.normal(size=(12, 4)).astype("float32")
 kinds = {
@@ -63,16 +63,34 @@ for kind, (y, loss) in kinds.items():
     # Saved by JAX it asks for compiling, for which torch takes half a minute.
     model.jit_compile, model.run_eagerly = False, True
     print(model.evaluate(x, y, batch_size=12, verbose=0), model.loss.get_config())
+if tests:
+    sys.path += tests
+    import foreign, json
+    print(json.dumps(foreign.complaints()))
 """
 
 
-def test_models_saved_on_one_backend_give_the_same_losses_on_the_others(tmp_path):
-    outputs = [
-        run(backend, "-c", MODELS, tmp_path, make, cwd=tmp_path)
-        for backend, make in zip(["jax", *BACKENDS], ["save", "load", "load", "load"], strict=True)
-    ]
-    for told in zip(*(output.strip().splitlines() for output in outputs), strict=True):
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory):
+    """What one process of each backend printed, since to import a framework takes longer than what is tested."""
+    folder = tmp_path_factory.mktemp("models")
+    saved = run("jax", "-c", MODELS, folder, "save", cwd=folder)
+    tests = Path(__file__).parent
+    loaded = {backend: run(backend, "-c", MODELS, folder, "load", tests, cwd=folder) for backend in BACKENDS}
+    return {name: output.strip().splitlines() for name, output in {"saved": saved, **loaded}.items()}
+
+
+def test_models_saved_on_one_backend_give_the_same_losses_on_the_others(outputs):
+    assert all(len(output) >= 2 for output in outputs.values())
+    for told in zip(*(output[:2] for output in outputs.values()), strict=True):
         losses, configs = zip(*(line.split(" ", 1) for line in told), strict=True)
         # float32, and another order of summation on each backend
         np.testing.assert_allclose(np.array(losses, float), float(losses[0]), rtol=1e-5)
         assert len(set(configs)) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_tensors_of_another_framework_are_refused_by_name(backend, outputs):
+    refused, others = json.loads(outputs[backend][2])
+    assert others == []
+    assert refused > 100

@@ -179,3 +179,25 @@ if BACKEND == "jax":
         assert 4 * of_four <= 0.55 * 2 * of_two  # the rest is what is linear in B
         # And a quarter of the memory, tile by tile, besides the batch itself (1 MiB) and what is made of it.
         assert figures[4, True][0] <= 0.35 * figures[2, True][0]
+
+    @pytest.mark.parametrize("plan", ["few", pytest.param("all", marks=pytest.mark.full)])
+    def test_losses_within_shard_map_and_pmap_are_those_of_one_device(plan):
+        done = subprocess.run(
+            [sys.executable, HERE / "axis.py", plan],
+            env={**os.environ, **environments("data", 1)[0]},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        errors, unbound, unnamed = json.loads(done.stdout)
+        assert len(errors) == {"few": 2, "all": 18}[plan]
+        # Measured: 7e-7, of float32 in another order.
+        assert {name: error for name, error in errors.items() if not error <= 1e-6} == {}
+        assert unbound == (
+            "`across_replicas` must be an axis of the `jax.shard_map` or `jax.pmap` in which the loss is called. "
+            "Received: 'rows'"
+        )
+        assert unnamed == (
+            "`across_replicas` must be the name of the axis of the batch in `jax.shard_map` and `jax.pmap`. "
+            "Received: True, within axes 'batch'"
+        )

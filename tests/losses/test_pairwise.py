@@ -207,6 +207,17 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
             evaluate(mode, pairwise_user_loss, labels, X4)
 
 
+def test_sizes_that_differ_are_named_known_or_not():
+    def checked(y, x):
+        labels = _arguments.labels("labels", y[:, 0], "embeddings", x)
+        weights = _arguments.weights("sample_weight", ops.cast(y[:, 1:], "float32"), x, 1, "embeddings")
+        return ops.sum(x) + ops.sum(weights) + ops.cast(ops.sum(labels), x.dtype)
+
+    mode = "graph-unknown-batch" if BACKEND == "tensorflow" else QUICK
+    with pytest.raises(Exception, match=r"(labels|sample_weight).*embeddings"):
+        evaluate(mode, checked, np.ones((1, 2), np.int32), X4)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("mode", {"jax": ["jit"], "tensorflow": ["graph", "xla"], "torch": ["eager"]}[BACKEND])
 def test_memory_stays_below_one_number_a_pair(mode):
@@ -368,5 +379,10 @@ def test_across_replicas_of_which_there_is_one(loss):
         assert across.get_config()["across_replicas"] is True
         alone = as_numpy(loss(reduction=reduction)([7, 7, 9], POINTS, weights))
         np.testing.assert_array_equal(as_numpy(across([7, 7, 9], POINTS, weights)), alone)
-    with pytest.raises(TypeError, match=r"`across_replicas` must be True or False\. Received: 1 of type int"):
+    with pytest.raises(TypeError, match="`across_replicas` must be True, False or the name of an axis"):
         loss(across_replicas=1)
+    along = loss(across_replicas="batch")
+    assert along.get_config()["across_replicas"] == "batch"
+    message = {"jax": "an axis of the `jax.shard_map` or"}.get(BACKEND, "the name of an axis only on JAX")
+    with pytest.raises(ValueError, match=message):
+        along([7, 7, 9], POINTS)

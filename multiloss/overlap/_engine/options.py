@@ -31,7 +31,7 @@ class Options:
     thresh: float | None = None
     data_format: DataFormat | None = None
     validate: bool = True
-    across_replicas: bool = False
+    across_replicas: bool | str = False
     _binary_only = False  # whether there is no argument `mode`
     _calls = 0  # how many calls have read values
 
@@ -127,7 +127,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "thresh": lambda _, value: _arguments.threshold(value),
     "data_format": _word(DataFormat, none=True),
     "validate": _arguments.boolean,
-    "across_replicas": _arguments.boolean,
+    "across_replicas": _arguments.replicas,
 }
 
 

@@ -83,6 +83,7 @@ def marked(values: Tensor, outside: Tensor | None, options: Options) -> Tensor:
     if options.batch:
         outside = ops.any(outside, keepdims=True)
         if options.across_replicas:
-            outside = distribution.added_up([ops.cast(outside, "float32")[:, None]])[0][:, 0] > 0
+            counts = distribution.added_up([ops.cast(outside, "float32")[:, None]], options.across_replicas)
+            outside = counts[0][:, 0] > 0
     outside = outside if len(values.shape) == 1 else ops.expand_dims(outside, 1)
     return ops.where(outside, float("nan"), values)

@@ -109,7 +109,8 @@ def _of_ratios(sums: list[Tensor], options: Options, pooled: bool | None) -> lis
         sums = [part * _class_weights(part, indices, options) for part in sums]
     axes = (0,) * options.batch + (1,) * pooled
     sums = [ops.sum(part, axis=axes, keepdims=True) for part in sums] if axes else sums
-    return distribution.added_up(sums) if options.batch and options.across_replicas else sums
+    across = options.batch and options.across_replicas
+    return distribution.added_up(sums, across) if across else sums
 
 
 def columns(x: Tensor, options: Options) -> Tensor:

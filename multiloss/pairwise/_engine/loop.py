@@ -163,7 +163,7 @@ def reduced(
         return gradients
 
     with _frameworks.explained(_FIRST_ORDER):
-        result = differentiable(*(every[name] for name in names))
+        result = differentiable(*_frameworks.varying_alike([every[name] for name in names]))
     return tuple(result[:, s] for s in range(len(formula.reductions)))
 
 
@@ -333,7 +333,7 @@ def _loop(
     for emulate in (False, True) if _frameworks.may_round_products() else (False,):
         runs = count * steps * ops.cast(ops.logical_not(scale.exact) if emulate else scale.exact, "int32")
         body = make(dataclasses.replace(plan, emulate=emulate))
-        results, *_ = ops.fori_loop(0, runs, body, (results, *carried))
+        results, *_ = ops.fori_loop(0, runs, body, _frameworks.varying_alike((results, *carried)))
     return results
 
 
@@ -512,7 +512,7 @@ def _block(plan: _Plan) -> Callable[[Any, Any], Any]:
         count = ops.shape(like[2])[0]
         inner = before._replace(back=before.back[:width])
         carried = (start, end, k, sets[0], block, index, weights, like, scale, least, parameters)
-        after, *_ = ops.fori_loop(0, count, _tile_of_block(plan), (inner, *carried))
+        after, *_ = ops.fori_loop(0, count, _tile_of_block(plan), _frameworks.varying_alike((inner, *carried)))
         # Rotated, as the rows are in the inner loop.
         after = after._replace(back=ops.concatenate([before.back[width:], after.back], axis=0))
         return after, *carry[1:]
