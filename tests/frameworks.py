@@ -228,7 +228,7 @@ def in_shares(loss, **options):
     across = loss(across_replicas=True, reduction=None, **options)
 
     def function(y, x):
-        with mock.patch.object(distribution, "gather", lambda rows: (rows, Split())):
+        with mock.patch.object(distribution, "gather", lambda rows, across: (rows, Split())):
             return across(y, x)
 
     return function

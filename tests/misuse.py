@@ -6,7 +6,7 @@ from multiloss.losses import dice, tversky
 DiceLoss(empty="zero")  # type: ignore[arg-type]
 DiceLoss(average="weighted")  # type: ignore[arg-type]
 DiceLoss(smoth=1.0)  # type: ignore[call-arg]
-TverskyLoss(0.3, 0.7, "sum")  # type: ignore[call-arg, arg-type]
+TverskyLoss(0.3, 0.7, "sum")  # type: ignore[call-arg]
 TverskyLoss(mode="multi")  # type: ignore[arg-type]
 TverskyLoss(over="batch")  # type: ignore[call-arg]
 dice([[1]], [[0.5]], mode="multi-class")  # type: ignore[arg-type]
