@@ -19,7 +19,9 @@ class CombinedLoss(Loss):
     """Weighted sum of Keras losses: those of this library, of Keras, and your own.
 
     Each loss is called as it would be alone, with truth, predictions, their Keras mask and the `sample_weight`, and
-    reduces its values by its own `reduction`. So the sum is a scalar, or `[B]` if no loss reduces its values.
+    reduces its values by its own `reduction`. So the sum is a scalar, or `[B]` if no loss reduces its values. Losses of
+    Keras broadcast a `sample_weight` `[B]` along the last axis of their values: for theirs of pixels, whose values are
+    `[B, ..., N]`, pass weights `[B, ..., 1]`, which losses of this library take as well.
 
     Args:
         losses: one or more instances of `keras.losses.Loss`.
