@@ -224,7 +224,7 @@ def labels_other_than(ignored: tuple[int, ...], columns: Tensor) -> Tensor:
     if 2 * len(ignored) != columns.shape[1]:
         raise ValueError(
             f"`ignore_label` must have one integer for each of the {columns.shape[1] // 2} columns of the labels. "
-            f"Received: {len(ignored)}"
+            f"Received: {len(ignored)} (`encode_ids(ids, wide=True)` always gives two.)"
         )
     split = split_integers(np.array([[label % 2**64 for label in ignored]], dtype=np.uint64))
     return ops.any(ops.not_equal(columns, ops.convert_to_tensor(split)), axis=1)

@@ -84,7 +84,8 @@ class PairwiseLoss(Loss):
     without weights or reduction. Labels are integers `[B]`, `[B, 1]` or `[B, K]`; two rows have the same label if all K
     are equal. The comparison is exact, also in `fit`: NumPy arrays and lists up to 64 bits on every backend, tensors in
     their own dtype. A backend may still change a tensor before the loss receives it: JAX narrows int64 to int32. For
-    other ids, see `encode_ids`. Embeddings are numbers `[B, D]`; half precision and integers are computed in float32. A
+    other ids, see `encode_ids`; labels `[B, K]` need a `sample_weight`, since Keras takes them for one-hot in
+    `fit(class_weight=...)`. Embeddings are numbers `[B, D]`; half precision and integers are computed in float32. A
     loss computes in its `dtype`; `rows` and the functions compute in float64 for float64 embeddings, if the backend has
     it, and ignore masks and other replicas. If any embedding has a NaN or infinity, every row is NaN. Both take
 
@@ -268,9 +269,10 @@ class PairwiseLoss(Loss):
             columns = _columns("ref_", ref_x, given["ref_labels"], given)
             for what, one, other in (("embeddings", ref_x, x), ("labels", columns, rows.labels)):
                 if one.shape[1] != other.shape[1]:
+                    hint = " (`encode_ids(ids, wide=True)` always gives two.)" if what == "labels" else ""
                     raise ValueError(
                         f"`ref_{what}` must have as many columns as `{what}`. "
-                        f"Received: {_width(what, one)} and {_width(what, other)}"
+                        f"Received: {_width(what, one)} and {_width(what, other)}{hint}"
                     )
             references = self._side("ref_", ref_x, columns, given)
         if weights is not None:
