@@ -172,10 +172,11 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
     value = _as_array(name, value) if host else value
     dtype = str(value.dtype) if host else backend.standardize_dtype(value.dtype)
     if "int" not in dtype and dtype != "bool":
+        hint = "Labels are classes of rows, not flags of pairs. " if "float" in dtype else ""
         raise TypeError(
             f"`{name}` must be integers: floats merge ids above 2**24, and strings need `multiloss.encode_ids`. (Keras "
             "casts the labels of a plain function to float, but not those of a multiloss `Loss`.) "
-            f"Received dtype: {dtype}"
+            f"{hint}Received dtype: {dtype}"
         )
     axes = rank(name, value)
     if axes not in (1, 2) or (axes == 2 and value.shape[1] == 0):
