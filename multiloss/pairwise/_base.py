@@ -155,7 +155,7 @@ class PairwiseLoss(Loss):
 
     reductions: ClassVar[tuple[str, ...]] = ("sum",)
     normalize: ClassVar[bool] = False
-    """Whether embeddings are divided by their length first; zeros stay zeros."""
+    """Whether embeddings are divided by their length first. A row of zeros has a cosine of 0 with every other."""
     rows_per_pair: int
     """Within `row`: the number of rows in which each pair counts, 2, or 1 with references."""
     _carried: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor, without the options
@@ -264,7 +264,7 @@ class PairwiseLoss(Loss):
         if given["ignore_label"] is not None:
             kept = ops.cast(_arguments.labels_other_than(given["ignore_label"], columns), x.dtype)
             x = _substituted(x, kept)
-        return Side(_directions(x) if self.normalize else x, columns, kept)
+        return Side(*_directions(x), columns, kept) if self.normalize else Side(x, None, columns, kept)
 
     def _rows(self, rows: Side, given: dict[str, Any], share: Share | None = None, look: bool = False) -> Tensor:
         """Return the loss of each row."""
@@ -391,12 +391,17 @@ def _substituted(x: Tensor, kept: Tensor) -> Tensor:
     return ops.where(ops.expand_dims(kept, 1) > 0, x, ops.stop_gradient(first))
 
 
-def _directions(x: Tensor) -> Tensor:
-    """Divide rows by their length; rows of zeros stay zeros and get no gradient."""
+def _directions(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return directions, and what to add to the squared distances of a row: 1 for rows of zeros, 0 for all others.
+
+    Rows of zeros stay zeros, so that all their squared distances are 2, those of a cosine of 0. They get no gradient,
+    and what others get from them is along these others, of which only the direction counts.
+    """
     if 0 in x.shape:
-        return x
+        return x, None
     # Divide by the largest entry first, so that squares do not overflow or underflow. The direction is the same.
     largest = ops.stop_gradient(ops.max(ops.abs(x), axis=1, keepdims=True))
     zero = ops.equal(largest, 0)
     x = ops.where(zero, ops.ones_like(x), x / ops.where(zero, ops.ones_like(largest), largest))
-    return ops.where(zero, 0.0, x / ops.sqrt(ops.sum(ops.square(x), axis=1, keepdims=True)))
+    x = ops.where(zero, 0.0, x / ops.sqrt(ops.sum(ops.square(x), axis=1, keepdims=True)))
+    return x, ops.cast(zero[:, 0], x.dtype)

@@ -24,8 +24,8 @@ class SupConLoss(PairwiseLoss):
     learning", NeurIPS 2020, equation 2 (L_out), without the factor t / 0.07 of their code. NT-Xent (Chen et al., ICML
     2020, equation 1) is `supcon(concatenate([samples, samples]), concatenate([view_1, view_2]))`. A row without
     positives is 0, which the mean over the batch includes; a batch of such rows warns once. A row of zeros has no
-    direction: its cosine with nonzero rows is 1/2, and it gets no gradient. Cosines are computed from distances of
-    normalized rows, so that differences between cosines near 1 keep their precision.
+    direction: its cosine with every other row is 0, and it neither gets nor gives a gradient. Cosines are computed from
+    distances of normalized rows, so that differences between cosines near 1 keep their precision.
 
     Args:
         temperature: t, a finite number > 0 (at least 1.2e-38), in units of a cosine.
