@@ -350,14 +350,18 @@ SOME = np.array([1, 0, 1, 1, 0, 1, 1, 1, 0])[:, None] > 0
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
 @pytest.mark.parametrize("tile", [2, "all"])
-@pytest.mark.parametrize("form", ["batch", pytest.param("references", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "form", ["batch", *(pytest.param(form, marks=pytest.mark.full) for form in ("references", "shares"))]
+)
 def test_rows_of_zeros_have_a_cosine_of_0_with_every_other(form, tile, mode):
     """Of the batch or the references, also among each other; they get no gradient, and give none."""
     rng = np.random.default_rng(4)
     ids, x = rng.integers(0, 3, 9), rng.normal(size=(9, 4)).astype(np.float32)
 
     def rows(loss, y, x, **options):
-        if form == "batch":
+        if form == "shares" and loss is supcon:
+            return in_shares(SupConLoss, temperature=0.7)(y, x)
+        if form != "references":
             return loss(y, x, temperature=0.7, **options)
         return loss(y[:5], x[:5], ref_labels=y[4:], ref_embeddings=x[4:], temperature=0.7, **options)
 
