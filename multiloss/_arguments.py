@@ -193,10 +193,11 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
     value = _as_array(name, value) if host else value
     dtype = str(value.dtype) if host else backend.standardize_dtype(value.dtype)
     if "int" not in dtype and dtype != "bool":
+        hint = "Labels are classes of rows, not flags of pairs. " if "float" in dtype else ""
         raise TypeError(
             f"`{name}` must be integers: floats merge ids above 2**24, and strings need `multiloss.encode_ids`. (Keras "
             "casts the labels of a plain function to float, but not those of a multiloss `Loss`.) "
-            f"Received dtype: {dtype}"
+            f"{hint}Received dtype: {dtype}"
         )
     axes = rank(name, value)
     if axes not in (1, 2) or (axes == 2 and value.shape[1] == 0):
@@ -245,7 +246,7 @@ def labels_other_than(ignored: tuple[int, ...], columns: Tensor) -> Tensor:
     if 2 * len(ignored) != columns.shape[1]:
         raise ValueError(
             f"`ignore_label` must have one integer for each of the {columns.shape[1] // 2} columns of the labels. "
-            f"Received: {len(ignored)}"
+            f"Received: {len(ignored)} (`encode_ids(ids, wide=True)` always gives two.)"
         )
     split = split_integers(np.array([[label % 2**64 for label in ignored]], dtype=np.uint64))
     return ops.any(ops.not_equal(columns, ops.convert_to_tensor(split)), axis=1)

@@ -1,5 +1,6 @@
 """All metrics."""
 
 from multiloss.overlap.metrics import DiceCoefficient, JaccardIndex
+from multiloss.pairwise.metrics import RowsWithoutPositives
 
-__all__ = ["DiceCoefficient", "JaccardIndex"]
+__all__ = ["DiceCoefficient", "JaccardIndex", "RowsWithoutPositives"]

@@ -91,7 +91,7 @@ def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **optio
 
     Args:
         labels: labels `[B]`, `[B, 1]` or `[B, K]` of any kind that `==` compares: integers, strings, whole floats.
-        embeddings: numbers `[B, D]`; a row of zeros has a cosine of 1/2 with every row that is not.
+        embeddings: numbers `[B, D]`; a row of zeros has a cosine of 0 with every other row.
         temperature: what cosines are divided by, > 0.
         **options: as in `pairwise_user_loss`; a weight is a number of rows that are alike.
 
@@ -113,7 +113,7 @@ def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **optio
     def cosine(a: np.ndarray, b: np.ndarray) -> float:
         lengths = np.sqrt(np.sum(a**2)), np.sqrt(np.sum(b**2))
         if 0 in lengths:
-            return 1.0 if lengths[0] == lengths[1] else 0.5
+            return 0.0
         return float(np.sum((a / lengths[0]) * (b / lengths[1])))
 
     rows = np.zeros(len(p.x))

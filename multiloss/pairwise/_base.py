@@ -2,6 +2,7 @@
 
 import inspect
 import numbers
+import warnings
 from collections.abc import Hashable
 from typing import Any, ClassVar, TypedDict, Unpack
 
@@ -12,6 +13,7 @@ from multiloss import _arguments, _frameworks, distribution
 from multiloss._arguments import Tensor
 from multiloss._base import Loss
 from multiloss.distribution import Share
+from multiloss.pairwise import _doubts
 from multiloss.pairwise._engine import accumulate, direct, loop, tiles
 from multiloss.pairwise._engine.formula import Formula, Side
 from multiloss.pairwise._engine.tiles import Tile
@@ -82,12 +84,14 @@ class PairwiseLoss(Loss):
             those of one device: the name of the axis of the batch.
 
     **Data.** A loss is called as `loss(labels, embeddings, sample_weight)`; `rows(labels, embeddings)` returns the rows
-    without weights or reduction. Labels are integers `[B]`, `[B, 1]` or `[B, K]`; two rows have the same label if all K
-    are equal. The comparison is exact, also in `fit`: NumPy arrays and lists up to 64 bits on every backend, tensors in
-    their own dtype. A backend may still change a tensor before the loss receives it: JAX narrows int64 to int32. For
-    other ids, see `encode_ids`. Embeddings are numbers `[B, D]`; half precision and integers are computed in float32. A
-    loss computes in its `dtype`; `rows` and the functions compute in float64 for float64 embeddings, if the backend has
-    it, and ignore masks and other replicas. If any embedding has a NaN or infinity, every row is NaN. Both take
+    without weights or reduction. Labels are classes of rows, not flags of pairs: integers `[B]`, `[B, 1]` or `[B, K]`;
+    two rows have the same label if all K are equal. The comparison is exact, also in `fit`: NumPy arrays and lists up
+    to 64 bits on every backend, tensors in their own dtype. A backend may still change a tensor before the loss
+    receives it: JAX narrows int64 to int32. For other ids, see `encode_ids`. Labels `[B, K]` need a `sample_weight`
+    instead of `fit(class_weight=...)`, for which Keras takes them for one-hot. Embeddings are numbers `[B, D]`; half
+    precision and integers are computed in float32. A loss computes in its `dtype`; `rows` and the functions compute in
+    float64 for float64 embeddings, if the backend has it, and ignore masks and other replicas. If any embedding has a
+    NaN or infinity, every row is NaN. Both take
 
     - `ref_labels`, `ref_embeddings`, `[B', ...]` and `[B', D]`: each row is paired with all references instead of the
       other rows; means are over the references. They get a gradient as the rows do, except NumPy arrays, lists and
@@ -152,10 +156,12 @@ class PairwiseLoss(Loss):
 
     reductions: ClassVar[tuple[str, ...]] = ("sum",)
     normalize: ClassVar[bool] = False
-    """Whether embeddings are divided by their length first; zeros stay zeros."""
+    """Whether embeddings are divided by their length first. A row of zeros has a cosine of 0 with every other."""
     rows_per_pair: int
     """Within `row`: the number of rows in which each pair counts, 2, or 1 with references."""
     _carried: ClassVar[tuple[str, ...]] = ()  # arguments of the constructor, without the options
+    _doubt: ClassVar[Any] = None  # (rows, references, whether labels can be read) -> what to warn of once, or None
+    _looks = 0  # how many times labels were read for it
 
     def __init_subclass__(cls, **keywords: Any):
         """Inspect the subclass once, here, where no compiler traces it."""
@@ -233,7 +239,7 @@ class PairwiseLoss(Loss):
             for weight in [weight for weight in weights.values() if len(weight.shape)]:
                 x = _substituted(x, ops.cast(ops.not_equal(ops.reshape(weight, (-1,)), 0), x.dtype))
         rows = self._side("", x, columns, given)
-        values = self._rows(rows, given, share)
+        values = self._rows(rows, given, share, look=True)
         if rows.kept is not None:
             mask = weights.get("mask")
             weights["mask"] = rows.kept if mask is None else rows.kept * ops.reshape(mask, (-1,)[: len(mask.shape)])
@@ -259,9 +265,9 @@ class PairwiseLoss(Loss):
         if given["ignore_label"] is not None:
             kept = ops.cast(_arguments.labels_other_than(given["ignore_label"], columns), x.dtype)
             x = _substituted(x, kept)
-        return Side(_directions(x) if self.normalize else x, columns, kept)
+        return Side(*_directions(x), columns, kept) if self.normalize else Side(x, None, columns, kept)
 
-    def _rows(self, rows: Side, given: dict[str, Any], share: Share | None = None) -> Tensor:
+    def _rows(self, rows: Side, given: dict[str, Any], share: Share | None = None, look: bool = False) -> Tensor:
         """Return the loss of each row."""
         x, references, weights, tile = rows.x, None, given["pair_weights"], given["tile"]
         if given["ref_embeddings"] is not None:
@@ -269,15 +275,18 @@ class PairwiseLoss(Loss):
             columns = _columns("ref_", ref_x, given["ref_labels"], given)
             for what, one, other in (("embeddings", ref_x, x), ("labels", columns, rows.labels)):
                 if one.shape[1] != other.shape[1]:
+                    hint = " (`encode_ids(ids, wide=True)` always gives two.)" if what == "labels" else ""
                     raise ValueError(
                         f"`ref_{what}` must have as many columns as `{what}`. "
-                        f"Received: {_width(what, one)} and {_width(what, other)}"
+                        f"Received: {_width(what, one)} and {_width(what, other)}{hint}"
                     )
             references = self._side("ref_", ref_x, columns, given)
         if weights is not None:
             weights = ops.cast(_arguments.pair_weights(weights, x, (references or rows).x), x.dtype)
         if _frameworks.has_symbolic_size(x):
             return ops.sum(x, axis=1) * np.nan
+        if look and self._doubt is not None and self._looks < _doubts.LOOKS:
+            self._look(rows, references)
 
         formula, scalars = self._formula(x.dtype)
         back = _frameworks.may_need_gradient(given["ref_embeddings"])
@@ -299,6 +308,16 @@ class PairwiseLoss(Loss):
                 f"Received {_arguments.described(values)}"
             )
         return values if rows.kept is None else ops.where(rows.kept > 0, values, ops.zeros_like(values))
+
+    def _look(self, rows: Side, references: Side | None) -> None:
+        """Warn if labels are probably not what was meant."""
+        seen = _doubts.have_values(rows, references)
+        if seen:
+            self._looks += 1
+        message = self._doubt(rows, references, seen)
+        if message:
+            self._looks = _doubts.LOOKS
+            warnings.warn(message, UserWarning, stacklevel=4)
 
     def _formula(self, dtype: Any) -> tuple[Formula, list[Tensor]]:
         """Return the loss without the values of its parameters, and the values."""
@@ -373,12 +392,17 @@ def _substituted(x: Tensor, kept: Tensor) -> Tensor:
     return ops.where(ops.expand_dims(kept, 1) > 0, x, ops.stop_gradient(first))
 
 
-def _directions(x: Tensor) -> Tensor:
-    """Divide rows by their length; rows of zeros stay zeros and get no gradient."""
+def _directions(x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return directions, and what to add to the squared distances of a row: 1 for rows of zeros, 0 for all others.
+
+    Rows of zeros stay zeros, so that all their squared distances are 2, those of a cosine of 0. They get no gradient,
+    and what others get from them is along these others, of which only the direction counts.
+    """
     if 0 in x.shape:
-        return x
+        return x, None
     # Divide by the largest entry first, so that squares do not overflow or underflow. The direction is the same.
     largest = ops.stop_gradient(ops.max(ops.abs(x), axis=1, keepdims=True))
     zero = ops.equal(largest, 0)
     x = ops.where(zero, ops.ones_like(x), x / ops.where(zero, ops.ones_like(largest), largest))
-    return ops.where(zero, 0.0, x / ops.sqrt(ops.sum(ops.square(x), axis=1, keepdims=True)))
+    x = ops.where(zero, 0.0, x / ops.sqrt(ops.sum(ops.square(x), axis=1, keepdims=True)))
+    return x, ops.cast(zero[:, 0], x.dtype)

@@ -7,6 +7,7 @@ from keras import ops
 
 from multiloss import _arguments
 from multiloss._arguments import Tensor
+from multiloss.pairwise import _doubts
 from multiloss.pairwise._base import PairOptions, PairwiseLoss, PairwiseOptions
 
 __all__ = ["ContrastiveLoss", "contrastive"]
@@ -21,9 +22,8 @@ class ContrastiveLoss(PairwiseLoss):
         m_ij = max(0, d_ij - pos_margin) for the same label, max(0, neg_margin - d_ij) otherwise
 
     The mean of the rows is the mean over all pairs, whatever their labels. Hadsell, Chopra, LeCun, "Dimensionality
-    reduction by learning an invariant mapping", CVPR 2006, equation 4, where `pos_margin` is 0. (The loss of that name
-    in PyTorch Metric Learning does not square, and averages positive and negative pairs separately.) The loss is 0 for
-    a row without pairs, and if no pair violates its margin.
+    reduction by learning an invariant mapping", CVPR 2006, equation 4, where `pos_margin` is 0. No pairs give 0.
+    Labels are classes of rows, not flags of ready-made pairs, for which `docs/pairwise.md` has a loss: it warns once.
 
     Args:
         pos_margin: a finite number >= 0: the distance up to which pairs of one label have no loss.
@@ -36,6 +36,8 @@ class ContrastiveLoss(PairwiseLoss):
         >>> round(float(ContrastiveLoss(neg_margin=4)([7, 7, 9], x)), 3)  # (5^2 / 2 + 3^2 / 2) / 3
         5.667
     """
+
+    _doubt = staticmethod(_doubts.flags_of_pairs)
 
     def __init__(self, pos_margin: float = 0.0, neg_margin: float = 1.0, **options: Unpack[PairwiseOptions]):
         super().__init__(**options)

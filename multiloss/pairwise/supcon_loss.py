@@ -7,6 +7,7 @@ from keras import ops
 
 from multiloss import _arguments
 from multiloss._arguments import Tensor
+from multiloss.pairwise import _doubts
 from multiloss.pairwise._base import PairOptions, PairwiseLoss, PairwiseOptions
 
 __all__ = ["SupConLoss", "supcon"]
@@ -19,17 +20,15 @@ class SupConLoss(PairwiseLoss):
 
         loss_i = -1 / |P(i)| * sum_(p in P(i)) log( exp(z_i.z_p / t) / sum_(a != i) exp(z_i.z_a / t) )
 
-    with z = x / ||x||, t the temperature and P(i) the other rows with the label of row i. Khosla et al., "Supervised
-    contrastive learning", NeurIPS 2020, equation 2 (L_out), without the factor t / 0.07 of their code. NT-Xent (Chen et
-    al., "A simple framework for contrastive learning of visual representations", ICML 2020, equation 1) is the case
-    of two views of each sample: `supcon(concatenate([samples, samples]), concatenate([view_1, view_2]))`.
-
-    The loss is 0 for a row without positives, which the mean over the batch includes, unlike that of PyTorch Metric
-    Learning. A row of zeros has no direction: its cosine with all nonzero rows is 1/2, and it gets no gradient. Cosines
-    are computed from distances of normalized rows, so that differences between cosines near 1 keep their precision.
+    with z = x / ||x|| and P(i) the other rows with the label of row i. Khosla et al., "Supervised contrastive
+    learning", NeurIPS 2020, equation 2 (L_out), without the factor t / 0.07 of their code. NT-Xent (Chen et al., ICML
+    2020, equation 1) is `supcon(concatenate([samples, samples]), concatenate([view_1, view_2]))`. A row without
+    positives is 0, which the mean over the batch includes; a batch of such rows warns once. A row of zeros has no
+    direction: its cosine with every other row is 0, and it neither gets nor gives a gradient. Cosines are computed from
+    distances of normalized rows, so that differences between cosines near 1 keep their precision.
 
     Args:
-        temperature: a finite number > 0 (at least 1.2e-38), in units of a cosine.
+        temperature: t, a finite number > 0 (at least 1.2e-38), in units of a cosine.
         **options: as in `PairwiseLoss`, which also describes inputs, outputs and cost.
 
     Example:
@@ -40,6 +39,7 @@ class SupConLoss(PairwiseLoss):
 
     reductions = ("logsumexp", "sum", "count")
     normalize = True
+    _doubt = staticmethod(_doubts.no_positives)
 
     def __init__(self, temperature: float = 0.1, **options: Unpack[PairwiseOptions]):
         super().__init__(**options)

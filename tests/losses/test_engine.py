@@ -174,7 +174,7 @@ def test_the_grid_takes_all_the_digits_of_float32(features):
     x = x / ops.max(ops.abs(x))
     exact = ops.ones((), dtype="bool")  # as if the hardware were: on accelerators h0 has 8 bits
     unit, ratio = distances._scales(x, exact)
-    points = distances.points((x * unit, x, x, x), distances.Scale(unit, unit, ratio, exact))
+    points = distances.points((x * unit, x, x, x[:, 0]), distances.Scale(unit, unit, ratio, exact))
     norms = np.sqrt(ops.convert_to_numpy(points.norms)[:, [0, 2]].max(axis=0))
     assert abs(norms[0] - 2**11) <= features**0.5 / 2  # h0 is rounded by half at most in each feature
     assert 2**10 <= norms[1] <= 2**11 * 3**0.5  # h1 in a unit that is a power of 2, and at worst sqrt(3) as long
@@ -343,6 +343,36 @@ def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss, til
     assert np.isfinite(gradient).all()
     if loss is supcon:  # a row of zeros has no direction
         np.testing.assert_array_equal(gradient[3:], 0)
+
+
+SOME = np.array([1, 0, 1, 1, 0, 1, 1, 1, 0])[:, None] > 0
+
+
+@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
+@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize(
+    "form", ["batch", *(pytest.param(form, marks=pytest.mark.full) for form in ("references", "shares"))]
+)
+def test_rows_of_zeros_have_a_cosine_of_0_with_every_other(form, tile, mode):
+    """Of the batch or the references, also among each other; they get no gradient, and give none."""
+    rng = np.random.default_rng(4)
+    ids, x = rng.integers(0, 3, 9), rng.normal(size=(9, 4)).astype(np.float32)
+
+    def rows(loss, y, x, **options):
+        if form == "shares" and loss is supcon:
+            return in_shares(SupConLoss, temperature=0.7)(y, x)
+        if form != "references":
+            return loss(y, x, temperature=0.7, **options)
+        return loss(y[:5], x[:5], ref_labels=y[4:], ref_embeddings=x[4:], temperature=0.7, **options)
+
+    def oracle(y, x):
+        return rows(oracles.supcon, y, np.where(SOME, x, 0))
+
+    value, gradient = evaluate(mode, functools.partial(rows, supcon, tile=tile), ids, np.where(SOME, x, np.float32(0)))
+    np.testing.assert_allclose(value, oracle(ids, x), rtol=1e-5)  # as promised
+    expected = gradient_of(oracle, ids, x)
+    np.testing.assert_allclose(gradient, expected, rtol=0, atol=1e-5 * np.abs(expected).max())  # as promised
+    np.testing.assert_array_equal(gradient[~SOME[:, 0]], 0)
 
 
 @pytest.mark.parametrize("mode", modes(QUICK, of=FAST))

@@ -831,7 +831,8 @@ ERRORS = {
     "columns of labels": (
         {"ref_labels": [[1, 2]], "ref_embeddings": X[:1]},
         ValueError,
-        "`ref_labels` must have as many columns as `labels`. Received: 2 and 1",
+        "`ref_labels` must have as many columns as `labels`. Received: 2 and 1 (`encode_ids(ids, wide=True)` always "
+        "gives two.)",
     ),
     "size of references": (
         {"ref_labels": [1, 2], "ref_embeddings": X[:1]},

@@ -177,6 +177,26 @@ def test_ids_are_exact_through_fit_evaluate_and_train_on_batch(ids):
             assert float(loss) == pytest.approx(expected, rel=1e-5)  # as above
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [7, 8, 7, 8],
+        *(pytest.param(ids, marks=pytest.mark.full) for ids in ([-7, 2**31 - 1, -7, 2**31 - 1], [[7], [8], [7], [8]])),
+    ],
+)
+def test_class_weight_weighs_encoded_ids_by_themselves(ids):
+    """Keras takes a last axis of any size but 1 for one-hot classes, and its largest column for the class."""
+    first, second = np.ravel(ids)[:2].tolist()
+    labels = np.array(ids) if np.ndim(ids) == 2 else encode_ids(ids)
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "linear", False, "identity")])
+    model.compile(loss=PairwiseUserLoss(reduction="sum"), optimizer=keras.optimizers.SGD(0.0))
+    loss = model.fit(X4, labels, class_weight={first: 1.0, second: 3.0}, verbose=0).history["loss"][0]
+    weights = np.array([1.0, 3.0, 1.0, 3.0])
+    expected = np.sum(weights * oracles.pairwise_user_loss(PATTERN, X4))
+    assert loss == pytest.approx(expected, rel=1e-5)  # float32 against four distances that partly cancel
+    assert model.evaluate(X4, labels, sample_weight=weights, verbose=0) == pytest.approx(expected, rel=1e-5)  # as above
+
+
 def test_text_ids_through_fit():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, "linear", False, "identity")])
     model.compile(loss=PairwiseUserLoss(reduction="sum"), optimizer=keras.optimizers.SGD(0.0))

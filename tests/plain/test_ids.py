@@ -25,10 +25,20 @@ def decode(codes):
 @pytest.mark.parametrize("dtype", EXTREMES)
 def test_integers_are_stored_losslessly(dtype):
     values = EXTREMES[dtype]
-    codes = encode_ids(np.array(values, dtype=dtype))
+    codes = encode_ids(np.array(values, dtype=dtype), wide=True)
     assert codes.shape == (len(values), 2)
     assert codes.dtype == np.int32
     assert [code % 2**64 for code in decode(codes)] == [value % 2**64 for value in values]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_integers_that_all_fit_into_32_bits_stay_as_they_are(dtype):
+    values = EXTREMES[dtype]
+    for ids in (np.array(values, dtype=dtype), np.array(values, np.int64), values, np.array(values, object)):
+        codes = encode_ids(ids)
+        assert (codes.tolist(), codes.dtype) == (values, np.int32)
+    for wider in (2**31, -(2**31) - 1):
+        assert encode_ids([*values, wider]).tolist() == encode_ids([*values, wider], wide=True).tolist()
 
 
 @pytest.mark.parametrize("dtype", EXTREMES)
@@ -86,7 +96,8 @@ def test_ids_are_one_if_python_says_they_are_equal():
     codes = encode_ids(mixture)
     equal = (codes[:, None] == codes[None]).all(axis=-1)
     np.testing.assert_array_equal(equal, [[a == b for b in mixture] for a in mixture])
-    np.testing.assert_array_equal(encode_ids(np.array([True, False])), [[1, 0], [0, 0]])
+    np.testing.assert_array_equal(encode_ids(np.array([True, False])), [1, 0])
+    np.testing.assert_array_equal(encode_ids(np.array([True, False]), wide=True), [[1, 0], [0, 0]])
 
 
 def test_every_process_gives_the_same_codes():
@@ -109,7 +120,8 @@ def test_a_hundred_thousand_names_have_as_many_codes():
     "empty", [[], (), np.array([], np.int64), np.array([], dtype=str), pd.Series([], dtype=object)]
 )
 def test_no_ids_give_no_codes(empty):
-    assert encode_ids(empty).shape == (0, 2)
+    assert encode_ids(empty).shape == (0,)
+    assert encode_ids(empty, wide=True).shape == (0, 2)
     assert encode_ids(empty).dtype == np.int32
 
 
@@ -155,3 +167,8 @@ def test_errors(ids, error, message):
     with pytest.raises(error) as caught:
         encode_ids(ids)
     assert str(caught.value) == message
+
+
+def test_wide_is_a_boolean():
+    with pytest.raises(TypeError, match=r"`wide` must be True or False\. Received: 2 of type int"):
+        encode_ids([1], wide=2)

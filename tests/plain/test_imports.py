@@ -40,7 +40,7 @@ IMPORTS = {
         "multiloss.pairwise._base",
         "multiloss.pairwise.*",
     },
-    "multiloss.metrics": {"multiloss.overlap.metrics"},
+    "multiloss.metrics": {"multiloss.overlap.metrics", "multiloss.pairwise.metrics"},
     "multiloss.pairwise": set(),
     # From the hardware to the loop, and beside it.
     "multiloss.pairwise._engine": set(),
@@ -66,6 +66,7 @@ IMPORTS = {
         "multiloss.pairwise._engine.products",
         "multiloss.pairwise._engine.tiles",
     },
+    "multiloss.pairwise._doubts": {"multiloss._frameworks", "multiloss.pairwise._engine.formula"},
     "multiloss.pairwise._base": {
         "multiloss._base",
         "multiloss._frameworks",
@@ -76,8 +77,10 @@ IMPORTS = {
         "multiloss.pairwise._engine.formula",
         "multiloss.pairwise._engine.loop",
         "multiloss.pairwise._engine.tiles",
+        "multiloss.pairwise._doubts",
     },
-    "multiloss.pairwise.*": {"multiloss._arguments", "multiloss.pairwise._base"},
+    "multiloss.pairwise.metrics": {"multiloss._arguments", "multiloss._base"},
+    "multiloss.pairwise.*": {"multiloss._arguments", "multiloss.pairwise._base", "multiloss.pairwise._doubts"},
     "multiloss.overlap": set(),
     # From inputs to sums to ratios.
     "multiloss.overlap._engine": set(),

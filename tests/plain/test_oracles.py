@@ -60,14 +60,14 @@ def test_contrastive_worked_by_hand():
 
 
 def test_supcon_worked_by_hand():
-    """Cosines of 1, 0 and 0; of a row of zeros, 1/2; a row without positives costs nothing."""
+    """Cosines of 1, 0 and 0; of a row of zeros, 0; a row without positives costs nothing."""
     both = np.log(np.exp(1 / 2) + 1) - 1 / 2
     np.testing.assert_allclose(
         oracles.supcon([7, 7, 9], [[1, 0], [2, 0], [0, 3]], temperature=2), [both, both, 0], rtol=1e-14
     )
     np.testing.assert_allclose(
-        oracles.supcon([7, 7, 7], [[1, 0], [0, 0], [0, 0]], temperature=1),
-        [np.log(2), np.log(np.exp(0.5) + np.e) - 0.75, np.log(np.exp(0.5) + np.e) - 0.75],
+        oracles.supcon([7, 7, 7, 7], [[1, 0], [1, 0], [0, 0], [0, 0]], temperature=1),
+        [np.log(np.e + 2) - 1 / 3, np.log(np.e + 2) - 1 / 3, np.log(3), np.log(3)],
     )
     np.testing.assert_array_equal(oracles.supcon([7], [[1, 0]]), [0])
 

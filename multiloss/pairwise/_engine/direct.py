@@ -54,6 +54,9 @@ def reduced(
     x = rows.x if unit is None else rows.x / unit
     y = x if columns is rows else columns.x if unit is None else columns.x / unit
     square = ops.sum(ops.square(x[:, None] - y), axis=-1)
+    if rows.apart is not None and columns.apart is not None:
+        apart = rows.apart[:, None] + columns.apart
+        square = square + (apart if unit is None else apart / unit / unit)
     distance = _root(square)
     distance = distance if unit is None else distance * unit
     values, which = formula.values(distance, same_label(rows.labels, columns.labels), parameters)

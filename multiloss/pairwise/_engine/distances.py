@@ -57,18 +57,25 @@ def scaled(x: Tensor, tile: Tensor) -> tuple[Tensor, Scale]:
 
 
 def points(rows: Any, scale: Scale) -> Points:
-    """Return the points of rows: centred coordinates, labels, given columns, and whether they are real."""
+    """Return the points of rows: centred coordinates, labels, given columns, and `real`.
+
+    That may be `[N, 2]`, with what to add to the squared distance of each pair of the row, `Side.apart`. Added to the
+    norm of the row, it costs nothing per pair.
+    """
     t, labels, given, real = rows
     h0 = ops.round(t)
     h1 = ops.round((t - h0) * scale.ratio)
     grid = h0 + h1 / scale.ratio
     rest, middle = t - grid, (t + grid) / 2
+    norm = _dots(h0, h0)
+    if len(real.shape) == 2:
+        norm, real = norm + real[:, 1] / scale.unit / scale.unit / scale.factor / scale.factor, real[:, 0]
     return Points(
         coarse=h0,
         grid=ops.concatenate([h0, h1], axis=1),
         fine=ops.concatenate([rest, middle], axis=1),
         points=ops.concatenate([t, ops.ones_like(t[:, :1])], axis=1),
-        norms=ops.stack([_dots(h0, h0), 2 * _dots(h0, h1), _dots(h1, h1), 2 * _dots(rest, middle)], axis=1),
+        norms=ops.stack([norm, 2 * _dots(h0, h1), _dots(h1, h1), 2 * _dots(rest, middle)], axis=1),
         labels=labels,
         given=given,
         real=real,

@@ -16,6 +16,7 @@ class Side(NamedTuple):
     """One side of the pairs."""
 
     x: Tensor  # [N, D]; rows excluded from all pairs are replaced by one that is not
+    apart: Tensor | None  # [N], what to add to the squared distance of each pair of the row, or None
     labels: Tensor  # [N, K]
     kept: Tensor | None  # [N], 1, or 0 for excluded rows; None if all are kept
 

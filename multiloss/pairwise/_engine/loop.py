@@ -112,6 +112,7 @@ def reduced(
         "x": rows.x,
         **scalars,
         **{f"ref_{name}": part for name, part in (references._asdict() if references else {}).items()},
+        "apart": rows.apart,
         "labels": rows.labels,
         "kept": rows.kept,
         "weights": weights,
@@ -123,10 +124,12 @@ def reduced(
         # Without `stop_gradient`, TensorFlow's eager mode stores all intermediate results of the loops.
         named = dict(zip(names, map(ops.stop_gradient, tensors), strict=True))
         carried = tuple(named[name] for name in scalars)
-        side = Side(named["x"], named["labels"], named.get("kept"))
+        side = Side(named["x"], named.get("apart"), named["labels"], named.get("kept"))
         if plan.halves:
             return _in_halves(plan, side, carried, tile, given, steps)
-        sides = [side] if square else [side, Side(named["ref_x"], named["ref_labels"], named.get("ref_kept"))]
+        sides = [side]
+        if not square:
+            sides.append(Side(*(named.get(f"ref_{name}") for name in Side._fields)))
         return _in_blocks(plan, sides, named.get("weights"), carried, tile, share, given, steps)
 
     @ops.custom_gradient  # type: ignore[untyped-decorator]  # Keras has no types
@@ -360,7 +363,7 @@ def _in_halves(
     others = ops.cast(ops.arange(size, dtype="int32")[:, None] != place, x.dtype)
     once = 1 - 0.5 * ops.cast(place < size, x.dtype)
     t, scale = distances.scaled(x, others)
-    points = distances.points((t, side.labels, _concatenated(given, t), real[:batch]), scale)
+    points = distances.points((t, side.labels, _concatenated(given, t), _marks(real[:batch], side)), scale)
     least = distances.rounding(points)
     points = Points(*map(lay_out, points))._replace(real=ops.concatenate([real, real[: width - size + 1]], axis=0))
     initial = _initial(plan, points.points[: count * size, :-1], t)
@@ -422,7 +425,7 @@ class _Set(NamedTuple):
     t: Tensor
     labels: Tensor
     given: Tensor
-    real: Tensor
+    marks: Tensor
     index: Tensor
 
 
@@ -461,7 +464,12 @@ def _in_blocks(
 
 def _set(side: Side, t: Tensor, given: Tensor) -> _Set:
     real = ops.ones_like(t[:, 0]) if side.kept is None else side.kept
-    return _Set(t, side.labels, given, real, ops.arange(ops.shape(t)[0], dtype="int32"))
+    return _Set(t, side.labels, given, _marks(real, side), ops.arange(ops.shape(t)[0], dtype="int32"))
+
+
+def _marks(real: Tensor, side: Side) -> Tensor:
+    """Return which rows are in pairs `[N]`; and what is added to squared distances, `[N, 2]`, where it may not be 0."""
+    return real if side.apart is None else ops.stack([real, side.apart], axis=1)
 
 
 def _rows_in_blocks(
