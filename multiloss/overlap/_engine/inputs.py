@@ -11,11 +11,9 @@ from keras import backend, ops
 
 from multiloss import _arguments, _frameworks
 from multiloss._arguments import Tensor
-from multiloss.overlap._engine import ranges
+from multiloss.overlap._engine import ranges, shapes
 from multiloss.overlap._engine.options import Mode, Options
 from multiloss.overlap._engine.ranges import Read
-
-Shape = tuple[int | None, ...]
 
 
 class Masks(NamedTuple):
@@ -47,9 +45,9 @@ def masks(
     if not len(x.shape):
         raise ValueError("`y_pred` must have shape [B, ...]. Received a scalar")
     first = (options.data_format or keras.config.image_data_format()) == "channels_first"
-    truth, x = _aligned(truth, x, 1 if first else -1)
+    truth, x = shapes.aligned(truth, x, 1 if first else -1)
     mode = options.mode or _inferred_mode(truth, x, first, options, read.truth)
-    shapes, axis = (tuple(truth.shape), tuple(x.shape)), 1 if first else -1
+    given_shapes, axis = (tuple(truth.shape), tuple(x.shape)), 1 if first else -1
     first = first and mode != "binary"
     if mode != "binary":
         if len(x.shape) < 2:
@@ -57,7 +55,7 @@ def masks(
         truth = ops.moveaxis(truth, 1, -1) if first and len(truth.shape) == len(x.shape) else truth
         x = ops.moveaxis(x, 1, -1) if first else x
         _check_classes(x, mode, options)
-    _check_shapes(*shapes, mode, axis, options)
+    shapes.check(*given_shapes, mode, axis, options)
     given = [_weight(name, weight, x, mode, first) for name, weight in weights.items()]
     labels, ignored, zeros, indices = _labels(truth, x, mode, options)
     if ignored is not None:
@@ -84,7 +82,7 @@ def masks(
         t = ops.where(ops.logical_and(samples, ops.logical_not(ops.isfinite(t))), ops.zeros_like(t), t)
 
     binary = backend.standardize_dtype(labels.dtype) == "bool" and indices is None
-    outside = _outside(None if binary else t, indices, x, left_out, options, read) if options.validate else None
+    outside = ranges.outside(None if binary else t, indices, x, left_out, options, read) if options.validate else None
     if read.predictions:
         ranges.count_call(x, options)
     raw, smoothing = t, options.label_smoothing
@@ -94,65 +92,6 @@ def masks(
         return Masks(mode, t, x, None, weight, raw, outside)
     p = ops.softmax(x, axis=-1) if mode == "multiclass" else ops.sigmoid(x)
     return Masks(mode, t, p, x, weight, raw, outside)
-
-
-def _aligned(truth: Tensor, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Give truth or predictions the axis of one class that only the other has."""
-    rank = _arguments.rank("y_true", truth)
-    if rank + 1 == len(x.shape) and x.shape[axis] == 1:
-        return ops.expand_dims(truth, axis), x
-    if rank == len(x.shape) + 1 and truth.shape[axis] == 1:
-        return truth, ops.expand_dims(x, axis)
-    return truth, x
-
-
-def _check_shapes(truth: Shape, full: Shape, mode: Mode, axis: int, options: Options) -> None:
-    """Raise if static shapes do not match, with what may be meant."""
-    if _fits(truth, [full, *(_of_indices(full, axis) if mode == "multiclass" else [])]):
-        return
-    advice = ""
-    if mode == "multiclass" and _fits(truth, _of_indices(full, -1 if axis == 1 else 1)):
-        other = "channels_last" if axis == 1 else "channels_first"
-        advice = f". The axis of classes is {axis}, by `data_format`: pass data_format={other!r} for the other order"
-    elif mode != "multiclass" and _fits(truth, _of_indices(full, axis)):
-        takes = "`DiceLoss(mode='multiclass')`" if options._binary_only else "mode='multiclass'"
-        advice = f". Class indices need {takes}"
-    size = "batch size" if _fits(truth[1:], [full[1:]]) else "shape"
-    raise ValueError(f"`y_true` and `y_pred` must have the same {size}. Received shapes: {truth} and {full}{advice}")
-
-
-def _of_indices(full: Shape, axis: int) -> list[Shape]:
-    """Return the shapes of class indices for predictions of a shape with an axis of classes."""
-    if len(full) < 2:
-        return []
-    axis %= len(full)
-    return [full[:axis] + full[axis + 1 :], (*full[:axis], 1, *full[axis + 1 :])]
-
-
-def _fits(shape: Shape, allowed: list[Shape]) -> bool:
-    return any(
-        len(shape) == len(other) and all(None in pair or pair[0] == pair[1] for pair in zip(shape, other, strict=True))
-        for other in allowed
-    )
-
-
-def _outside(
-    t: Tensor | None, indices: Tensor | None, x: Tensor, left_out: Tensor | None, options: Options, read: Read
-) -> Tensor | None:
-    """Return which samples have truth or probabilities outside of their range; raise where values are read."""
-    found = []
-    if indices is not None and (ends := ranges.extremes(indices, left_out)):
-        classes = x.shape[-1]
-        advice = f"Subtract 1 from labels 1 to {classes}, and name a label that does not count by `ignore_index`"
-        expected = f"whole class indices from 0 to {classes - 1}, the classes of `y_pred`, but for `ignore_index`"
-        found.append(ranges.outside(ends, "y_true", expected, advice, read=read.truth, most=classes - 1, rounding=0))
-    elif t is not None and (ends := ranges.extremes(t, left_out)):
-        advice = "Divide masks of 0 and 255 by 255. Class indices need predictions `[B, ..., C]`"
-        found.append(ranges.outside(ends, "y_true", "0 and 1, or soft labels between", advice, read=read.truth))
-    if not options.from_logits and (ends := ranges.extremes(x, left_out)):
-        advice = "Logits need `from_logits=True`, or a sigmoid or softmax before the loss"
-        found.append(ranges.outside(ends, "y_pred", "probabilities in [0, 1]", advice, read=read.predictions))
-    return functools.reduce(operator.or_, found) if found else None
 
 
 def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look: bool) -> Mode:
