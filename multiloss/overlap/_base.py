@@ -1,7 +1,5 @@
 """The base class of the overlap losses: a subclass defines the loss of a ratio as a formula of its counts."""
 
-import functools
-import operator
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -126,10 +124,10 @@ class OverlapLoss(Loss, Options):
     function of float64 predictions. The value is 0 for a ratio whose pixels are all masked or ignored.
 
     **Weights and masks.** A `sample_weight` or Keras mask with one number per sample weights the values of samples, as
-    in any Keras loss, and a scalar multiplies the loss. With axes of pixels, or with `batch=True`, it weights pixels in
-    the sums; so does the `mask` of `call` and of the functions: numbers >= 0 `[B, ...]` for pixels or for leading axes
-    only, `[B, ..., 1]` or `[B, ..., C]`. An axis of pixels may have size 1, to broadcast. What has weight 0 may be NaN;
-    so may multiclass logits whose classes all have weight 0, since a softmax depends on all of them.
+    in any Keras loss. With axes of pixels, or with `batch=True`, it weights pixels in the sums, where a scalar cancels
+    but for `smooth`; so does the `mask` of `call` and of the functions: numbers >= 0 `[B, ...]` for pixels or for
+    leading axes only, `[B, ..., 1]` or `[B, ..., C]`. An axis of pixels may have size 1, to broadcast. What has weight
+    0 may be NaN; so may multiclass logits whose classes all have weight 0, since a softmax depends on all of them.
 
     **Cost**: linear in the number of pixels, in time and in memory.
 
@@ -232,7 +230,7 @@ class OverlapLoss(Loss, Options):
         y_pred, weights = self._cast("y_pred", y_pred, sample_weight)
         inside, outside, left_out = {}, {}, None
         for name, weight in weights.items():
-            if len(weight.shape) and (self.batch or any(size != 1 for size in tuple(weight.shape)[1:])):
+            if self.batch or any(size != 1 for size in tuple(weight.shape)[1:]):
                 inside[name] = weight
                 continue
             weight = ops.reshape(weight, (-1,)) if len(weight.shape) > len(y_pred.shape) else weight
@@ -246,8 +244,6 @@ class OverlapLoss(Loss, Options):
         # One loss of the whole batch on every replica is to be divided whatever its reduction; Keras divides means.
         divided = not self.averaged and self.batch and self.across_replicas
         if not len(values.shape):
-            if self.reduction != "mean_with_sample_weight":  # all that is left outside are scalars
-                values = functools.reduce(operator.mul, outside.values(), values)
             return divided_by_replicas(values) if self.averaged or divided else values
         if kept is not None:
             kept, mask = ops.cast(self._of_batch(kept), values.dtype), outside.get("mask")

@@ -229,7 +229,7 @@ def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
             evaluate(mode, lambda t, p, thresh=thresh: dice_coef(t, p, thresh=thresh), TRUTH[:1], SOFT)
 
 
-@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (2, 3), (1, 4), (2, 4, 1)])
+@pytest.mark.parametrize("shape", [(1,), (3,), (4,), (2, 3), (1, 4), (2, 4, 2)])
 def test_errors_of_weights(shape):
     message = f"`sample_weight` must be a scalar or fit the leading axes of `y_pred`, (2, 4). Received shape: {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -243,13 +243,6 @@ def test_weights_may_have_an_axis_of_one_class():
         np.testing.assert_allclose(values("dice", y, x, mask=w[..., None]), values("dice", y, x, mask=w), **CLOSE)
 
 
-@pytest.mark.parametrize("loss", [DiceLoss(batch=True), DiceLoss(batch=True, average=None), losses.dice_loss()])
-def test_a_scalar_weight_multiplies_the_loss(loss):
-    """As in any Keras loss; within the sums of a whole batch it would cancel."""
-    assert float(loss(HARD, SOFT, 2.0)) == pytest.approx(2 * float(loss(HARD, SOFT)), rel=1e-6)  # float32
-    assert float(loss(HARD, SOFT, 0.0)) == 0
-
-
 def test_functions_refuse_a_keras_mask():
     """Which Keras would broadcast to their values, with an error that names none of this."""
     model = keras.Sequential([keras.Input((5,)), keras.layers.Embedding(3, 2, mask_zero=True), keras.layers.Dense(1)])
