@@ -196,7 +196,7 @@ def labels(name: str, value: Any, rows_name: str, rows: Tensor, split: bool = Fa
         hint = "Labels are classes of rows, not flags of pairs. " if "float" in dtype else ""
         raise TypeError(
             f"`{name}` must be integers: floats merge ids above 2**24, and strings need `multiloss.encode_ids`. (Keras "
-            "casts the labels of a plain function to float, but not those of a multiloss `Loss`.) "
+            "casts the labels of a plain function to float: pass an object, such as `PairwiseUserLoss()`.) "
             f"{hint}Received dtype: {dtype}"
         )
     axes = rank(name, value)

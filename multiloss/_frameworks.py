@@ -81,7 +81,8 @@ def has_value(tensor: Tensor) -> bool:
     if backend.backend() == "jax":
         import jax
 
-        return not isinstance(tensor, jax.core.Tracer)
+        # Nor can the parts of an array be read that are on another host.
+        return not isinstance(tensor, jax.core.Tracer) and getattr(tensor, "is_fully_addressable", True)
     if backend.backend() == "tensorflow":
         import tensorflow as tf
 

@@ -65,10 +65,10 @@ class OverlapLoss(Loss, Options):
             axis of pixels; `y_true` has the same shape. "multilabel": predictions `[B, ..., C]` of classes that may
             overlap; `y_true` has the same shape. "multiclass": predictions `[B, ..., C]` of exclusive classes; `y_true`
             is one-hot or soft and has the same shape, or class indices `[B, ...]` or `[B, ..., 1]` from 0 to C - 1,
-            integers or whole floats. By default, `y_true` `[B, ...]` or `[B, ..., 1]` with predictions of more than one
-            class is multiclass, and everything else binary. **One-hot truth has the shape of a volume: pass the
-            mode.** If `y_true` of three or more axes is one-hot along the class axis, the first call of a loss warns,
-            outside of compiled code; functions warn for arrays of NumPy and lists.
+            integers or whole floats. By default, `y_true` `[B, ...]`, or integers `[B, ..., 1]`, with predictions of
+            more than one class is multiclass, and everything else binary. **One-hot truth has the shape of a volume:
+            pass the mode.** If `y_true` of three or more axes is one-hot along the class axis, the first call of a loss
+            warns, outside of compiled code; functions warn for arrays of NumPy and lists.
         from_logits: whether predictions are logits, which go through a sigmoid (in multiclass mode, through a softmax
             over classes), or probabilities. Probabilities passed as logits give a wrong loss, since a sigmoid maps them
             to 0.5 ... 0.73; that cannot be seen from values.
@@ -105,8 +105,9 @@ class OverlapLoss(Loss, Options):
             applies to the class axis of truth and mask.
         validate: whether values are checked: masks outside [0, 1], such as 0 and 255, class indices outside 0..C-1, and
             probabilities outside [0, 1] (by more than 2^-7, the rounding of bfloat16). Arrays of NumPy and lists raise
-            ValueError in each call, tensors in the first call of a loss. In compiled code and in later calls the value
-            of such a sample is NaN and its gradient 0. What has weight 0 is not checked.
+            ValueError in each call, tensors in the first call of a loss (if all predictions are one number, the first
+            four). In compiled code, in later calls, and with `across_replicas`, the value of such a sample is NaN and
+            its gradient 0. What has weight 0 and classes that do not count are not checked.
         across_replicas: with `batch=True`, whether counts are summed over all replicas, if the batch is distributed by
             a strategy of `tf.distribute` or over processes of `torch.distributed`: parameters then move as on one
             device. Otherwise each replica has the loss of its own samples, and the result is their mean. Arrays of JAX

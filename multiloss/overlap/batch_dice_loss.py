@@ -71,7 +71,8 @@ class BatchDiceLoss(OverlapLoss):
         )
 
     def _values(self, m: Masks) -> tuple[Tensor, None]:
-        tp, truth, found = totals(m, self, (m.t, p := thresholded(m.p, self.thresh)), (m.t,), (p,))
+        p = thresholded(m.p, self.thresh)
+        tp, truth, found = totals(m, self, (m.t, p), (m.t,), (p,))
         smooth = self.smoothing[0]
         # Not as a loss minus 1, which would round small coefficients away.
         return -ratios.ratio(2 * tp + smooth, truth + found + smooth, least=smooth, default=1.0)[:, 0], None

@@ -13,7 +13,7 @@ LOOKS = 4
 def have_values(*sides: Side | None) -> bool:
     """Return whether labels can be read: they are not traced, and not on other hosts."""
     given = [part for side in sides if side is not None for part in (side.labels, side.kept) if part is not None]
-    return all(_frameworks.has_value(part) and getattr(part, "is_fully_addressable", True) for part in given)
+    return all(map(_frameworks.has_value, given))
 
 
 def flags_of_pairs(rows: Side, references: Side | None, seen: bool) -> str | None:

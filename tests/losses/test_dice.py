@@ -207,7 +207,8 @@ INPUTS = [
         TRUTH,
         np.stack([SOFT] * 3, axis=-1),
         ValueError,
-        f"{BOTH} shape. Received shapes: (2, 4) and (2, 4, 3). Class indices need `DiceLoss(mode='multiclass')`",
+        f"{BOTH} shape. Received shapes: (2, 4) and (2, 4, 3). Class indices need `DiceLoss(mode='multiclass')`, "
+        "or `DiceCoefficient(mode='multiclass')` as a metric",
     ),
     ([["a", "b"]], [[1.0, 0.0]], TypeError, "`y_true` must be an array of numbers. Received"),
     ([[1, 0]], [["a", "b"]], TypeError, "`y_pred` must be an array of numbers. Received"),

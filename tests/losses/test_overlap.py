@@ -191,10 +191,37 @@ def test_metrics_of_values_out_of_range_are_not_a_number_where_they_are_not_seen
 
 
 def test_values_out_of_range_on_another_replica_show_on_this_one(monkeypatch):
-    loss = DiceLoss(batch=True, across_replicas=True)
-    assert np.isfinite(float(loss(HARD, SOFT)))
+    """All replicas take part, whatever their rows are: none to look at, or truth that cannot be out of range."""
+    loss = DiceLoss(batch=True, across_replicas=True, from_logits=True)
+    assert np.isfinite(float(loss(HARD > 0, SOFT)))
+    assert np.isnan(float(loss(HARD * 255, SOFT)))  # raising would leave the others waiting
     monkeypatch.setattr(distribution, "added_up", lambda sums, across: [part + 1 for part in sums])
-    assert np.isnan(float(loss(HARD, SOFT)))
+    for rows in (slice(None), slice(0)):
+        assert np.isnan(float(loss(HARD[rows] > 0, SOFT[rows])))
+
+
+def test_classes_that_do_not_count_may_have_any_values():
+    y, x = HARD.copy(), SOFT.copy()
+    y[..., 0], x[..., 0] = 255, -1
+    for options in ({"classes": [1, 2]}, {"include_background": False}, {"class_weight": [0, 1, 1]}):
+        found = values("dice", y, x, mode="multilabel", **options)
+        np.testing.assert_allclose(found, values("dice", HARD, SOFT, mode="multilabel", **options), **CLOSE)
+
+
+def test_tensors_are_not_read_after_the_first_call_nor_for_nothing(monkeypatch):
+    """On a GPU, a value that is read has to wait for all that was asked for before."""
+    read = []
+    to_numpy = ops.convert_to_numpy
+    monkeypatch.setattr(ops, "convert_to_numpy", lambda x: read.append(x) or to_numpy(x))
+    y, x = ops.convert_to_tensor(HARD), ops.convert_to_tensor(SOFT)
+    loss = DiceLoss()
+    for expected in (True, False, False):
+        read.clear()
+        loss(y, x)
+        assert bool(read) == expected
+    DiceLoss(mode="binary", validate=False)(y, x)
+    dice(y, x)
+    assert not read
 
 
 def test_a_loss_reads_tensors_until_one_has_data():

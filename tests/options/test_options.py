@@ -529,8 +529,18 @@ ERRORS = [
         MULTI,
         ValueError,
         "`y_true` must have whole class indices from 0 to 2, the classes of `y_pred`, but for `ignore_index`. Received "
-        "values that are not whole numbers of 32 bits.",
+        "values that are not whole numbers of 32 bits. Soft labels need the shape of `y_pred`.",
     ),
+    (
+        CLASSES[..., None] * 1.0,
+        PARTS,
+        {},
+        ValueError,
+        "`mode` must be 'multiclass' for class indices of floats with an axis of 1. Received: None, for shapes",
+    ),
+    (2 * HARD - 1, SOFT, {}, ValueError, "from -1 to 1. Labels of -1 and 1 are 0 and 1 as `(y_true + 1) / 2`."),
+    (CLASSES + 1, PARTS, {}, ValueError, "from 1 to 3. Subtract 1 from labels 1 to 3. `ignore_index` names a label"),
+    (CLASSES * 200, PARTS, {}, ValueError, "from 0 to 400. `ignore_index` names a label that does not count. Divide"),
     (ONE_HOT[..., :2], PARTS, MULTI, ValueError, "`y_true` and `y_pred` must have the same shape."),
     (
         ONE_HOT,

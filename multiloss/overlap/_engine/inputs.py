@@ -81,8 +81,10 @@ def masks(
         # Finite truth stays: it tells whether a sample has a class, and so whether `skip` counts it.
         t = ops.where(ops.logical_and(samples, ops.logical_not(ops.isfinite(t))), ops.zeros_like(t), t)
 
-    binary = backend.standardize_dtype(labels.dtype) == "bool" and indices is None
-    outside = ranges.outside(None if binary else t, indices, x, left_out, options, read) if options.validate else None
+    outside = None
+    if options.validate:
+        sure = backend.standardize_dtype(labels.dtype) == "bool"  # as those of class indices are
+        outside = ranges.outside(None if sure else t, indices, x, left_out, options, read)
     if read.predictions:
         ranges.count_call(x, options)
     raw, smoothing = t, options.label_smoothing
@@ -98,8 +100,15 @@ def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look
     """Infer the mode from shapes: truth without the class axis of the predictions has class indices."""
     axis, ranks = 1 if first else -1, (len(x.shape) - 1, len(x.shape))
     beside_classes = len(x.shape) > 1 and (x.shape[axis] or 0) > 1 and len(truth.shape) in ranks
-    if beside_classes and (len(truth.shape) < len(x.shape) or truth.shape[axis] == 1):
+    if beside_classes and len(truth.shape) < len(x.shape):
         return "multiclass"
+    if beside_classes and truth.shape[axis] == 1:
+        if _is_whole(truth):
+            return "multiclass"
+        raise ValueError(
+            "`mode` must be 'multiclass' for class indices of floats with an axis of 1. Received: None, for shapes "
+            f"{tuple(truth.shape)} of `y_true` and {tuple(x.shape)} of `y_pred`"
+        )
     options._refuse_classes("'binary', inferred from the shapes of `y_true` and `y_pred`")
     look = look and len(truth.shape) > 2 and options._calls < ranges.CALLS and _frameworks.has_value(truth)
     if look and _is_one_hot(truth, axis):

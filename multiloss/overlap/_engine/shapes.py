@@ -28,8 +28,11 @@ def check(truth: Shape, full: Shape, mode: Mode, axis: int, options: Options) ->
         other = "channels_last" if axis == 1 else "channels_first"
         advice = f". The axis of classes is {axis}, by `data_format`: pass data_format={other!r} for the other order"
     elif mode != "multiclass" and _fits(truth, _of_indices(full, axis)):
-        takes = "`DiceLoss(mode='multiclass')`" if options._binary_only else "mode='multiclass'"
+        other = "`DiceLoss(mode='multiclass')`, or `DiceCoefficient(mode='multiclass')` as a metric"
+        takes = other if options._binary_only else "mode='multiclass'"
         advice = f". Class indices need {takes}"
+    elif None not in truth + full and sorted(truth) == sorted(full):  # type: ignore[type-var]
+        advice = f". The axis of classes is {axis}, by `data_format`"
     size = "batch size" if _fits(truth[1:], [full[1:]]) else "shape"
     raise ValueError(f"`y_true` and `y_pred` must have the same {size}. Received shapes: {truth} and {full}{advice}")
 

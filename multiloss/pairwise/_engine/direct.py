@@ -50,7 +50,8 @@ def reduced(
 ) -> tuple[Tensor, ...]:
     """Reduce the pairs of every row, as `loop.reduced`: `[B]` for each reduction."""
     columns = references or rows
-    unit, one = _unit([side.x for side in (rows, references) if side is not None])
+    sides = [side for side in (rows, references) if side is not None]
+    unit, one = _unit([side.x for side in sides], [side.apart for side in sides if side.apart is not None])
     x = rows.x if unit is None else rows.x / unit
     y = x if columns is rows else columns.x if unit is None else columns.x / unit
     square = ops.sum(ops.square(x[:, None] - y), axis=-1)
@@ -69,14 +70,15 @@ def reduced(
     return tuple(number + 0 * x[:, 0] if {*formula.reductions} == {"count"} else number for number in numbers)
 
 
-def _unit(points: Sequence[Tensor]) -> tuple[Any, Any]:
+def _unit(points: Sequence[Tensor], apart: Sequence[Tensor]) -> tuple[Any, Any]:
     """Return the unit of the computation, and a 1 that is NaN if a point is not finite; None if both must be 1."""
     extents = map(_frameworks.known_extent, points)
     known = [extent for extent in extents if extent is not None and extent <= _MOST]
     if len(known) == len(points) and max(known) >= _LEAST:
         return None, None
     points = [ops.stop_gradient(x) for x in points]
-    extent = ops.max(ops.stack([ops.max(abs(x)) for x in points])) + _smallest_normal(points[0])
+    # What is added to squared distances counts as well: all points may be zeros.
+    extent = ops.max(ops.stack([ops.max(abs(x)) for x in (*points, *apart)])) + _smallest_normal(points[0])
     # From a sum: XLA in TensorFlow ignores NaN in a maximum.
     one = 1 + sum(ops.sum(0 * x) for x in points)
     return extent / ops.cast(ops.clip(extent, _LEAST, _MOST), extent.dtype), one
