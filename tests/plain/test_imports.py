@@ -13,7 +13,10 @@ MODULES = sorted(
     for path in PACKAGE.rglob("*.py")
     if path != PACKAGE / "__init__.py"
 )
-OVERLAP_ENGINE = {f"multiloss.overlap._engine.{name}" for name in ("options", "inputs", "sums", "ratios", "pixelwise")}
+OVERLAP_ENGINE = {
+    f"multiloss.overlap._engine.{name}"
+    for name in ("options", "shapes", "ranges", "inputs", "sums", "ratios", "pixelwise")
+}
 # What each module may import of multiloss: the way the data flow, and never back.
 IMPORTS = {
     "multiloss": {
@@ -85,10 +88,19 @@ IMPORTS = {
     # From inputs to sums to ratios.
     "multiloss.overlap._engine": set(),
     "multiloss.overlap._engine.options": {"multiloss._arguments"},
+    "multiloss.overlap._engine.shapes": {"multiloss._arguments", "multiloss.overlap._engine.options"},
+    "multiloss.overlap._engine.ranges": {
+        "multiloss._arguments",
+        "multiloss._frameworks",
+        "multiloss.distribution",
+        "multiloss.overlap._engine.options",
+    },
     "multiloss.overlap._engine.inputs": {
         "multiloss._arguments",
         "multiloss._frameworks",
         "multiloss.overlap._engine.options",
+        "multiloss.overlap._engine.ranges",
+        "multiloss.overlap._engine.shapes",
     },
     "multiloss.overlap._engine.sums": {
         "multiloss._arguments",
