@@ -231,7 +231,6 @@ MULTICLASS = {
     "one-hot": (ONE_HOT, PARTS),
     "labels [B, ..., 1]": (CLASSES[..., None].astype(np.uint8), PARTS),
     "absent classes": (np.where(np.arange(3)[:, None] > 0, CLASSES, 1), PARTS),
-    "labels as floats": (CLASSES.astype(np.float32), PARTS),
     "batch of 0": (CLASSES[:0], PARTS[:0]),
 }
 IGNORED = {name: batch for name, batch in MULTICLASS.items() if name != "one-hot"}

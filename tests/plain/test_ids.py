@@ -38,6 +38,7 @@ def test_integers_that_all_fit_into_32_bits_stay_as_they_are(dtype):
         codes = encode_ids(ids)
         assert (codes.tolist(), codes.dtype) == (values, np.int32)
     for wider in (2**31, -(2**31) - 1):
+        assert encode_ids(np.array([wider])).shape == (1, 2)
         assert encode_ids([*values, wider]).tolist() == encode_ids([*values, wider], wide=True).tolist()
 
 
