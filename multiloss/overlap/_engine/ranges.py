@@ -102,7 +102,7 @@ def marked(values: Tensor, outside: Tensor | None, options: Options) -> Tensor:
     if outside is None and not across:
         return values
     if options.batch:
-        outside = ops.zeros((1,), dtype="bool") if outside is None else ops.any(outside, keepdims=True)
+        outside = ops.zeros((1,), dtype="bool") if outside is None else ops.any(outside, axis=0, keepdims=True)
         if across:  # in which all replicas take part, whatever their rows are
             counts = distribution.added_up([ops.cast(outside, "float32")[:, None]], options.across_replicas)
             outside = counts[0][:, 0] > 0
