@@ -194,6 +194,8 @@ def summed(name):
     return quick(CASES[name].loss())
 
 
+# The numbers of one feature are what `ContrastiveLoss` warns of in compiled code.
+@pytest.mark.filterwarnings("ignore:`labels` are classes of rows")
 @pytest.mark.parametrize(
     ("name", "batch"),
     [
