@@ -316,9 +316,8 @@ def _same_size(name: str, value: Tensor, other_name: str, other: Tensor, axis: i
         # In a TensorFlow graph, where a batch of one would broadcast silently. Concatenation raises for other sizes. A
         # reshape would too, but TensorFlow assumes that it is valid and optimises it away.
         columns = [ops.zeros((ops.shape(x)[axis], 1), dtype="int32") for x in (value, other)]
-        with keras.name_scope(
-            f"{name}_must_have_the_size_of_{other_name}".replace(" ", "_")
-        ):  # TensorFlow's error has it
+        scope = f"{name}_must_have_the_size_of_{other_name}".replace(" ", "_")
+        with keras.name_scope(scope):  # which TensorFlow's error names
             return [ops.sum(ops.concatenate(columns, axis=1))]
     if value.shape[axis] != other.shape[axis]:
         raise ValueError(

@@ -74,7 +74,7 @@ def complaints():
                 try:
                     call(array)
                     others.append(f"{argument}: {framework} {form} was taken")
-                except Exception as error:
+                except Exception as error:  # whatever else came is told, and fails the test
                     if isinstance(error, TypeError) and str(error) == f"`{argument}`: {message}":
                         refused += 1
                     else:

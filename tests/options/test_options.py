@@ -538,6 +538,13 @@ ERRORS = [
         ValueError,
         "`mode` must be 'multiclass' for class indices of floats with an axis of 1. Received: None, for shapes",
     ),
+    (
+        ONE_HOT,
+        np.moveaxis(PARTS, -1, 1),
+        MULTI,
+        ValueError,
+        "Received shapes: (3, 5, 3) and (3, 3, 5). Their axes are in another order: `data_format` tells that of the",
+    ),
     (2 * HARD - 1, SOFT, {}, ValueError, "from -1 to 1. Labels of -1 and 1 are 0 and 1 as `(y_true + 1) / 2`."),
     (CLASSES + 1, PARTS, {}, ValueError, "from 1 to 3. Subtract 1 from labels 1 to 3. `ignore_index` names a label"),
     (CLASSES * 200, PARTS, {}, ValueError, "from 0 to 400. `ignore_index` names a label that does not count. Divide"),

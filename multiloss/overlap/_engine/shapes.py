@@ -31,8 +31,8 @@ def check(truth: Shape, full: Shape, mode: Mode, axis: int, options: Options) ->
         other = "`DiceLoss(mode='multiclass')`, or `DiceCoefficient(mode='multiclass')` as a metric"
         takes = other if options._binary_only else "mode='multiclass'"
         advice = f". Class indices need {takes}"
-    elif None not in truth + full and sorted(truth) == sorted(full):  # type: ignore[type-var]
-        advice = f". The axis of classes is {axis}, by `data_format`"
+    elif sorted(map(str, truth)) == sorted(map(str, full)):  # as strings, since a size may be None
+        advice = ". Their axes are in another order: `data_format` tells that of the classes"
     size = "batch size" if _fits(truth[1:], [full[1:]]) else "shape"
     raise ValueError(f"`y_true` and `y_pred` must have the same {size}. Received shapes: {truth} and {full}{advice}")
 
