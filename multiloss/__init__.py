@@ -23,7 +23,8 @@ __all__ += ["ContrastiveLoss", "PairwiseUserLoss", "SupConLoss"]
 __all__ += ["BatchDiceLoss", "ClDiceLoss", "CombinedLoss", "CrossEntropyLoss", "DiceCrossEntropyLoss", "DiceFocalLoss"]
 __all__ += ["DiceLoss", "FocalLoss", "FocalTverskyLoss", "GeneralizedDiceLoss", "JaccardLoss", "LogCoshDiceLoss"]
 __all__ += ["LovaszLoss", "MCCLoss", "TverskyLoss", "UnifiedFocalLoss"]
-__all__ += ["DiceCoefficient", "JaccardIndex", "RowsWithoutPositives"]
+__all__ += ["ConfusionMatrix", "DiceCoefficient", "JaccardIndex", "MatthewsCorrelation", "Precision", "Recall"]
+__all__ += ["RowsWithoutPositives", "Specificity"]
 __version__ = "0.1.0"
 
 _REGISTERED = ("multiloss.losses", "multiloss.metrics")

@@ -1,136 +1,61 @@
-"""Dice coefficient and Jaccard index of all that was seen, for `compile(metrics=...)`."""
+"""Indices of all that was seen, for `compile(metrics=...)`: one set of counts, and a formula of them each."""
 
-from collections.abc import Sequence
-from typing import Any, Literal, final
+from typing import final
 
 import keras
 from keras import ops
 
-from multiloss import _arguments
 from multiloss._arguments import Tensor
-from multiloss._base import keras_mask, snake_case
-from multiloss.overlap._engine import inputs, ranges, ratios
-from multiloss.overlap._engine.options import DataFormat, Mode, Options
-from multiloss.overlap._engine.sums import Counts
+from multiloss.overlap._engine import ratios
+from multiloss.overlap._metric import IndexMetric
 
-__all__ = ["DiceCoefficient", "JaccardIndex"]
-
-
-class _StreamingIndex(keras.metrics.Metric, Options):  # type: ignore[misc]  # Keras has no types
-    """An index of true positives, false positives and false negatives, added up from batch to batch."""
-
-    batch = True
-    _wrong: float  # weight of the wrong ones beside that of the true positives
-    _options = (
-        *("thresh", "average", "mode", "from_logits", "classes", "include_background", "class_weight"),
-        *("ignore_index", "data_format", "validate"),
-    )
-
-    def __init__(
-        self,
-        thresh: float | None = 0.5,
-        *,
-        average: Literal["macro"] | None = "macro",
-        mode: Mode | None = None,
-        from_logits: bool = False,
-        classes: Sequence[int] | None = None,
-        include_background: bool = True,
-        class_weight: Sequence[float] | None = None,
-        ignore_index: int | None = None,
-        data_format: DataFormat | None = None,
-        validate: bool = True,
-        name: str | None = None,
-        dtype: Any = None,
-    ):
-        super().__init__(name=name or snake_case(type(self).__name__), dtype=dtype)
-        self._set_options(
-            thresh=thresh,
-            average=_arguments.one_of("average", average, ("macro", None)),
-            mode=mode,
-            from_logits=from_logits,
-            classes=classes,
-            include_background=include_background,
-            class_weight=class_weight,
-            ignore_index=ignore_index,
-            data_format=data_format,
-            validate=validate,
-        )
-        self._counts: Any = None
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add the counts of a batch. A `sample_weight` weights samples, or pixels, as the `mask` of a loss does.
-
-        So does the mask that Keras attached to predictions.
-        """
-        given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
-        weights = {name: weight for name, weight in given.items() if weight is not None}
-        m = inputs.masks(y_true, y_pred, weights, self, read=ranges.read(y_true, y_pred, self, tensors=True))
-        c = Counts(m, self)
-        counts = ops.cast(ops.concatenate([c.tp, c.fp, c.fn], axis=0), "float32")
-        counts = ranges.marked(counts, m.outside, self)
-        shape = tuple(counts.shape)
-        if self._counts is not None and tuple(self._counts.shape) != shape:
-            raise ValueError(
-                f"`y_pred` must have the {self._counts.shape[1]} classes of the batches before. Received: {shape[1]}"
-            )
-        if self._counts is None:
-            self._counts = self.add_variable(shape, initializer="zeros", dtype="float32", name="counts")
-            self._lost = self.add_variable(shape, initializer="zeros", dtype="float32", name="lost")
-        # Compensated (Kahan): from 2^24 pixels on, float32 would lose single ones.
-        before = _value(self._counts)
-        counts = counts - _value(self._lost)
-        total = before + counts
-        self._lost.assign((total - before) - counts)
-        self._counts.assign(total)
-
-    def result(self) -> Tensor:
-        """Return the index of everything added: a scalar, or `[C]` for `average=None`."""
-        if self._counts is None:
-            return ops.zeros((), dtype=self.dtype)
-        tp, fp, fn = ops.unstack(_value(self._counts) - _value(self._lost))
-        wrong = self._wrong * (fp + fn)
-        seen = ops.logical_not(tp + wrong <= 0)  # nor is NaN
-        index = ratios.ratio(tp, tp + wrong, default=1.0)
-        if self.average is None:
-            return ops.cast(ops.where(seen, index, ops.full_like(index, float("nan"))), self.dtype)
-        weights = ops.cast(seen, index.dtype)
-        if self.class_weight is not None:
-            chosen = [self.class_weight[c] for c in self._counted(len(self.class_weight))]
-            weights = weights * ops.convert_to_tensor(chosen, dtype=weights.dtype)
-        return ops.cast(ratios.ratio(ops.sum(weights * index), ops.sum(weights), default=1.0), self.dtype)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor."""
-        return {**super().get_config(), **{name: getattr(self, name) for name in self._options}}
-
-
-def _value(variable: Any) -> Tensor:
-    # Twice: Keras before 3.12, on torch, leaves a variable's value on the device that it last tried to trace on, which
-    # only the second moves.
-    return ops.convert_to_tensor(ops.convert_to_tensor(variable))
+__all__ = ["DiceCoefficient", "JaccardIndex", "MatthewsCorrelation", "Precision", "Recall", "Specificity"]
 
 
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
-class DiceCoefficient(_StreamingIndex):
-    """Dice coefficient of everything seen, from counts added up over batches, of whatever sizes.
+class DiceCoefficient(IndexMetric):
+    """Dice coefficient (F1 score) of everything seen, from counts added up over batches, of whatever sizes.
 
         2 tp / (2 tp + fp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
 
     Unlike the mean of the coefficients of batches, which is what Keras makes of a function as a metric, it does not
-    depend on how the data are divided into batches. 1 if nothing was seen in truth or prediction, 0 before any update.
+    depend on how the data are divided into batches. Predictions count as hard labels: the most probable class of
+    classes that exclude each other (of equal ones the first), and else what is above `thresh`. 0 if nothing was added,
+    as in Keras; 1 if no class was seen in truth or prediction.
 
     Args:
-        thresh: a number in (0, 1) above which a prediction counts as 1, or None to count predictions as they are.
-        average: "macro" for the mean over classes, weighted by `class_weight`, or None for each class, `[C]`, NaN for
-            those not seen.
+        thresh: a number in (0, 1) above which a prediction counts as 1, in modes "binary" and "multilabel"; None counts
+            predictions as they are, in all modes.
+        average: "macro" for the mean over classes, weighted by `class_weight`; "micro" for the index of the counts of
+            all classes together, each times its weight; "weighted" for the mean weighted by how often a class is true;
+            or None for each class, `[C]`, NaN for those that are left out.
+        samplewise: whether the index is that of each sample (image), in the mean over samples. Then a `sample_weight`
+            of samples weights that mean, and one of pixels the pixels within a sample.
+        empty: what a class counts that is empty in truth, of everything or, if `samplewise`, of a sample:
+            "skip_unseen": left out of means if it is not predicted either, which leaves out a sample without any class;
+            "skip": left out of means, predicted or not;
+            "formula": 1 if it is not predicted either, and else the formula, which is 0;
+            "worst": 0.
+        mode: as in `OverlapLoss`, and so are `from_logits`, `classes`, `include_background`, `data_format` and
+            `validate`.
+        sparse_y_pred: whether predictions are class indices, `[B, ...]`, and not probabilities `[B, ..., C]`.
+        num_classes: the number of classes, if neither `class_names` nor `class_weight` tells it. It is needed for
+            `sparse_y_pred`, and before the first update: for a result with `average=None`, and for the state of
+            `stateless_update_state`.
+        class_names: a name for each class. Then the result is a dictionary, which Keras's logs take apart for
+            callbacks: "dice_coefficient" if there is an `average`, and "dice_coefficient_liver" for a class "liver".
+            Metrics of several outputs need different names, as Keras leaves out the names of outputs there.
+        class_weight: a weight for each class.
+        ignore_index: a label whose pixels do not count, as in `OverlapLoss`. If it is that of a class, the class is
+            left out of the mean (Keras's `ignore_class` counts it as 0).
         name: name of the metric.
         dtype: dtype of the result. Counts of whole numbers are exact while one batch has at most 2^24 pixels a class,
             up to 2^47 in all.
-        mode: as in `OverlapLoss`, and so are the other options.
 
     Raises:
-        TypeError, ValueError: as `DiceLoss`.
+        TypeError, ValueError: as `DiceLoss`, and for options that exclude each other. An index beyond its range, of
+            truth that was not checked, is NaN.
 
     Example:
         >>> from multiloss.metrics import DiceCoefficient
@@ -141,12 +66,13 @@ class DiceCoefficient(_StreamingIndex):
         0.6667
     """
 
-    _wrong = 0.5
+    def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+        return ratios.ratio(tp, tp + (fp + fn) / 2)
 
 
 @final
 @keras.saving.register_keras_serializable(package="multiloss")
-class JaccardIndex(_StreamingIndex):
+class JaccardIndex(IndexMetric):
     """Jaccard index (intersection over union) of everything seen, from counts added up over batches.
 
         tp / (tp + fp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
@@ -155,10 +81,124 @@ class JaccardIndex(_StreamingIndex):
 
     Example:
         >>> from multiloss.metrics import JaccardIndex
-        >>> metric = JaccardIndex(mode="multiclass", average=None, thresh=None)
-        >>> metric.update_state([[0, 1, 1]], [[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]])
+        >>> metric = JaccardIndex(mode="multiclass", average=None)
+        >>> metric.update_state([[0, 1, 1]], [[[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]]])
         >>> [float(index) for index in metric.result()]
         [0.5, 0.5]
     """
 
-    _wrong = 1.0
+    def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+        return ratios.ratio(tp, tp + (fp + fn))
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class Precision(IndexMetric):
+    """Precision (positive predictive value) of everything seen, from counts added up over batches.
+
+        tp / (tp + fp) of each class, in the mean over the classes that were seen, in truth or prediction
+
+    0 for a class that is true somewhere and predicted nowhere. Else as `DiceCoefficient`, with the same arguments.
+
+    Example:
+        >>> from multiloss.metrics import Precision
+        >>> metric = Precision()
+        >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.7, 0.1]])  # tp 1, fp 1
+        >>> float(metric.result())
+        0.5
+    """
+
+    def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+        return ratios.ratio(tp, tp + fp)
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class Recall(IndexMetric):
+    """Recall (sensitivity) of everything seen, from counts added up over batches.
+
+        tp / (tp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
+
+    0 for a class that is predicted somewhere and true nowhere. Else as `DiceCoefficient`, with the same arguments.
+
+    Example:
+        >>> from multiloss.metrics import Recall
+        >>> metric = Recall()
+        >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])  # tp 1, fn 1
+        >>> float(metric.result())
+        0.5
+    """
+
+    def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+        return ratios.ratio(tp, tp + fn)
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class Specificity(IndexMetric):
+    """Specificity (true negative rate) of everything seen, from counts added up over batches.
+
+        tn / (tn + fp) of each class, in the mean over the classes that were seen, in truth or prediction
+
+    0 for a class that is true everywhere. Else as `DiceCoefficient`, with the same arguments.
+
+    Example:
+        >>> from multiloss.metrics import Specificity
+        >>> metric = Specificity()
+        >>> metric.update_state([[1, 0, 0, 0, 0]], [[0.9, 0.7, 0.2, 0.1, 0.1]])  # tn 3, fp 1
+        >>> float(metric.result())
+        0.75
+    """
+
+    def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+        return ratios.ratio(tn, tn + fp)
+
+
+@final
+@keras.saving.register_keras_serializable(package="multiloss")
+class MatthewsCorrelation(IndexMetric):
+    """Matthews correlation coefficient (phi) of everything seen, from counts added up over batches.
+
+        (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn)) of each class, in [-1, 1], in the mean over the
+        classes that were seen, in truth or prediction
+
+    0 where the root is 0, as for a class that is true everywhere, or seen nowhere. For `average="micro"`, products are
+    added up over the classes before they are divided: this is R_K of classes that exclude each other, which
+    scikit-learn's `matthews_corrcoef` is, and torchmetrics' `MulticlassMatthewsCorrCoef`. Else as `DiceCoefficient`,
+    with the same arguments, but that "micro" takes no `class_weight`.
+
+    Matthews 1975, doi:10.1016/0005-2795(75)90109-9; R_K: Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006.
+
+    Example:
+        >>> from multiloss.metrics import MatthewsCorrelation
+        >>> metric = MatthewsCorrelation()
+        >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])  # tp 1, fn 1, tn 2
+        >>> round(float(metric.result()), 4)  # 2 / sqrt(1 * 2 * 2 * 3)
+        0.5774
+    """
+
+    _least = -1.0
+    _unseen = 0.0
+    _unweighted = ("weighted", "micro")
+
+    def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
+        tp, fp, fn, tn = _shares(tp, fp, fn, tn)
+        root = _root(tp + fp) * _root(tp + fn) * _root(tn + fp) * _root(tn + fn)
+        return ratios.ratio(tp * tn - fp * fn, root)
+
+    def _micro(self, counts: Tensor, among: Tensor) -> Tensor:
+        # With a class that is ignored: it may be predicted, and then correlates with nothing.
+        tp, fp, fn, tn = _shares(*ops.unstack(counts))
+        products = (tp * tn - fp * fn, (tp + fp) * (tn + fn), (tp + fn) * (tn + fp))
+        above, predicted, true = (ops.sum(product, axis=-1, keepdims=True) for product in products)
+        return ratios.ratio(above, _root(predicted) * _root(true))
+
+
+def _shares(*counts: Tensor) -> list[Tensor]:
+    """Return counts as shares of all pixels, whose products are within float32."""
+    total = sum(counts)
+    return [ratios.ratio(count, total) for count in counts]
+
+
+def _root(x: Tensor) -> Tensor:
+    return ratios.power(x, 0.5)

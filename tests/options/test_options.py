@@ -733,8 +733,10 @@ def test_errors_of_the_others():
         multiloss.CombinedLoss([DiceLoss(), DiceLoss(reduction=None)])(HARD, SOFT)
     with pytest.raises(ValueError, match=re.escape("`weights` must be one for each of 1 losses. Received: 2")):
         multiloss.CombinedLoss([DiceLoss()], [1, 2])
-    with pytest.raises(ValueError, match=re.escape("`average` must be one of 'macro', None. Received: 'micro'")):
-        DiceCoefficient(average="micro")
+    with pytest.raises(
+        ValueError, match="`average` must be one of 'macro', 'micro', 'weighted', None. Received: 'all'"
+    ):
+        DiceCoefficient(average="all")
     with pytest.raises(TypeError, match=re.escape("got an unexpected keyword argument 'smooth'")):
         JaccardIndex(smooth=1)
 

@@ -43,7 +43,11 @@ IMPORTS = {
         "multiloss.pairwise._base",
         "multiloss.pairwise.*",
     },
-    "multiloss.metrics": {"multiloss.overlap.metrics", "multiloss.pairwise.metrics"},
+    "multiloss.metrics": {
+        "multiloss.overlap.confusion_matrix",
+        "multiloss.overlap.metrics",
+        "multiloss.pairwise.metrics",
+    },
     "multiloss.pairwise": set(),
     # From the hardware to the loop, and beside it.
     "multiloss.pairwise._engine": set(),
@@ -125,7 +129,11 @@ IMPORTS = {
         "multiloss.distribution",
         *OVERLAP_ENGINE,
     },
-    "multiloss.overlap.metrics": {"multiloss._arguments", "multiloss._base", *OVERLAP_ENGINE},
+    "multiloss.overlap._metric": {"multiloss._arguments", "multiloss._base", *OVERLAP_ENGINE},
+    **{
+        f"multiloss.overlap.{name}": {"multiloss._arguments", "multiloss.overlap._metric", *OVERLAP_ENGINE}
+        for name in ("metrics", "confusion_matrix")
+    },
     "multiloss.overlap.*": {
         "multiloss._arguments",
         "multiloss._base",

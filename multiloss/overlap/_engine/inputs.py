@@ -45,9 +45,14 @@ def masks(
     if not len(x.shape):
         raise ValueError("`y_pred` must have shape [B, ...]. Received a scalar")
     first = (options.data_format or keras.config.image_data_format()) == "channels_first"
-    truth, x = shapes.aligned(truth, x, 1 if first else -1)
+    axis = 1 if first else -1
+    if options.sparse_y_pred:
+        x = _of_label_map(_arguments.classes("y_pred", y_pred), truth, axis, options)
+    truth, x = shapes.aligned(truth, x, axis)
     mode = options.mode or _inferred_mode(truth, x, first, options, read.truth)
-    given_shapes, axis = (tuple(truth.shape), tuple(x.shape)), 1 if first else -1
+    given_shapes = (tuple(truth.shape), tuple(x.shape))
+    if mode == "multiclass" and not options.sparse_y_pred:
+        _refuse_label_map(y_pred, truth, x, axis)
     first = first and mode != "binary"
     if mode != "binary":
         if len(x.shape) < 2:
@@ -122,6 +127,35 @@ def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look
     return "binary"
 
 
+def _of_label_map(indices: Tensor, truth: Tensor, axis: int, options: Options) -> Tensor:
+    """Return class indices `[B, ...]` as labels of 0 and 1 with a class axis, and those that are none as they are."""
+    classes, rank = options._classes, len(indices.shape)
+    one_more = rank == len(truth.shape) + 1 or (rank == len(truth.shape) and truth.shape[axis] == classes)
+    if rank > 1 and one_more and indices.shape[axis] == 1:
+        indices = ops.squeeze(indices, axis)
+    indices = ops.expand_dims(_whole(indices), -1)
+    labels = ops.cast(ops.equal(indices, ops.arange(classes, dtype="int32")), "float32")
+    inside = ops.logical_and(indices >= 0, indices < classes)
+    return ops.moveaxis(ops.where(inside, labels, ops.cast(indices, "float32")), -1, axis)
+
+
+def _refuse_label_map(y_pred: Any, truth: Tensor, x: Tensor, axis: int) -> None:
+    """Raise if predictions are integers without a class axis, which would be taken for that of the last one."""
+    if not _is_whole(y_pred if hasattr(y_pred, "dtype") else np.asarray(y_pred)) or len(truth.shape) < len(x.shape):
+        return
+    if len(x.shape) > 1 and truth.shape[axis] == 1 != x.shape[axis]:
+        return
+    if _frameworks.has_value(x):
+        values = np.asarray(ops.convert_to_numpy(x))
+        if len(values.shape) > 1 and np.isin(values, (0, 1)).all() and (values.sum(axis=axis) == 1).all():
+            return
+    raise ValueError(
+        f"`y_pred` must have probabilities of classes along axis {axis} in multiclass mode. Received integers of the "
+        f"shape of `y_true`, {tuple(truth.shape)}, that are not one-hot there. Metrics take class indices as "
+        "predictions with `sparse_y_pred=True` and `num_classes`; a loss cannot be trained with them"
+    )
+
+
 def _is_one_hot(truth: Tensor, axis: int) -> bool:
     values = np.asarray(ops.convert_to_numpy(truth))
     if not values.size or values.shape[axis] == 1:
@@ -135,6 +169,11 @@ def _check_classes(x: Tensor, mode: Mode, options: Options) -> None:
         raise ValueError(
             f"`y_pred` must have a class axis of known size >= {least} in {mode} mode, by `data_format`. "
             f"Received size: {classes}"
+        )
+    if options._classes not in (None, classes):
+        raise ValueError(
+            f"`y_pred` must have {options._classes} classes, as many as `num_classes`, `class_names` or `class_weight` "
+            f"has. Received: {classes}"
         )
     if options.classes is not None and max(options.classes) >= classes:
         raise ValueError(f"`classes` must be less than the {classes} classes of `y_pred`. Received: {options.classes}")

@@ -18,7 +18,7 @@ class Options:
     mode: Mode | None = None
     from_logits: bool = False
     batch: bool = False
-    average: Average | None = "macro"
+    average: str | None = "macro"
     classes: Sequence[int] | None = None
     include_background: bool = True
     class_weight: Sequence[float] | None = None
@@ -26,19 +26,29 @@ class Options:
     smooth: float | tuple[float, float] = 1e-5
     squared: bool = False
     soft_label: bool = False
-    empty: Empty = "penalize"
+    empty: str = "penalize"
     label_smoothing: float = 0.0
     thresh: float | None = None
     data_format: DataFormat | None = None
     validate: bool = True
     across_replicas: bool | str = False
+    # Of metrics only:
+    sparse_y_pred: bool = False
+    num_classes: int | None = None
+    class_names: Sequence[str] | None = None
+    _classes: int | None = None  # how many there must be
     _binary_only = False  # whether there is no argument `mode`
     _calls = 0  # how many calls have read values
+
+    @classmethod
+    def _checks(cls) -> dict[str, Callable[[str, Any], Any]]:
+        """Return the check of each option."""
+        return _CHECKS
 
     def _set_options(self, **given: Any) -> None:
         """Check options, and make attributes of them."""
         for name, value in given.items():
-            setattr(self, name, _CHECKS[name](name, value))
+            setattr(self, name, self._checks()[name](name, value))
         if self.classes is not None and not self.include_background:
             raise ValueError("`include_background=False` and `classes` exclude each other: leave 0 out of `classes`")
         if self.mode == "binary":
@@ -53,6 +63,12 @@ class Options:
                 raise ValueError(
                     f"`{name}` needs a class axis: `mode` 'multiclass' or 'multilabel'. Received: {received}"
                 )
+        if (self._classes or 1) > 1:
+            name = "class_names" if self.num_classes is None else "num_classes"
+            raise ValueError(
+                f"`{name}` of {self._classes} classes needs a class axis of `y_pred`, or `sparse_y_pred=True` for "
+                f"class indices. Received: {received}"
+            )
 
     def _counted(self, classes: int) -> list[int]:
         """Return the indices of the classes that count, of so many."""
@@ -110,6 +126,23 @@ def _label_smoothing(name: str, value: Any) -> float:
     return _arguments.number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
+def _num_classes(name: str, value: Any) -> int | None:
+    if value is None:
+        return None
+    return int(_arguments.number(name, value, "None or an integer >= 1", lambda x: x >= 1 and x.is_integer()))
+
+
+def _class_names(name: str, value: Any) -> tuple[str, ...] | None:
+    if value is None:
+        return None
+    names = None if isinstance(value, str) or not isinstance(value, Sequence) else tuple(value)
+    if not names or not all(isinstance(part, str) and part for part in names):
+        raise TypeError(f"`{name}` must be None or a sequence of strings, one a class. Received: {value!r}")
+    if len({*names}) < len(names):
+        raise ValueError(f"`{name}` must be different. Received: {value!r}")
+    return names
+
+
 _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "mode": _word(Mode, none=True),
     "from_logits": _arguments.boolean,
@@ -128,6 +161,10 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "data_format": _word(DataFormat, none=True),
     "validate": _arguments.boolean,
     "across_replicas": _arguments.replicas,
+    "sparse_y_pred": _arguments.boolean,
+    "samplewise": _arguments.boolean,
+    "num_classes": _num_classes,
+    "class_names": _class_names,
 }
 
 

@@ -54,6 +54,7 @@ def outside(
 ) -> Tensor | None:
     """Return which samples have truth or probabilities outside of their range; raise where values are read."""
     classes, found = x.shape[-1], []
+    advice: Callable[[float, float], str]
     t, x = (part if part is None else _counted(part, options) for part in (t, x))
     truth = _extremes(t if indices is None else indices, left_out)
     if truth is not None and indices is not None:
@@ -64,8 +65,10 @@ def outside(
         found.append(_outside(truth, "y_true", "0 and 1, or soft labels between", _advice_on_masks, read=read.truth))
     predictions = None if options.from_logits else _extremes(x, left_out)
     if predictions is not None:
-        expected = "probabilities in [0, 1]"
-        found.append(_outside(predictions, "y_pred", expected, _advice_on_predictions, read=read.predictions))
+        expected, advice = "probabilities in [0, 1]", _advice_on_predictions
+        if options.sparse_y_pred:
+            expected, advice = f"whole class indices from 0 to {classes - 1}", _advice_on_label_maps
+        found.append(_outside(predictions, "y_pred", expected, advice, read=read.predictions))
     return functools.reduce(operator.or_, found) if found else None
 
 
@@ -89,11 +92,20 @@ def _advice_on_masks(low: float, high: float) -> str:
         return "Labels of -1 and 1 are 0 and 1 as `(y_true + 1) / 2`"
     if high > 128:
         return "Divide masks of 0 and 255 by 255"
-    return "Class indices need predictions `[B, ..., C]`, and truth without their last axis"
+    return (
+        "Class indices need predictions `[B, ..., C]`, and truth without their last axis, or, in metrics, "
+        "`sparse_y_pred=True`"
+    )
 
 
 def _advice_on_predictions(low: float, high: float) -> str:
     return "Logits need `from_logits=True`, or a sigmoid or softmax before the loss"
+
+
+def _advice_on_label_maps(low: float, high: float) -> str:
+    return (
+        "Probabilities need `sparse_y_pred=False`" if low == NOT_WHOLE else "`num_classes` is the number of all classes"
+    )
 
 
 def marked(values: Tensor, outside: Tensor | None, options: Options) -> Tensor:
