@@ -304,7 +304,7 @@ class IndexMetric(StreamingMetric):
         if self.empty == "formula":
             values = ops.where(unseen, ops.full_like(values, self._unseen), values)
         elif self.empty == "worst":
-            values = ops.where(absent, ops.full_like(values, self._least), values)
+            values = ops.where(absent, ops.zeros_like(values), values)
         else:
             return values, ops.logical_not(absent if self.empty == "skip" else unseen)
         return values, ops.logical_not(ops.sum(counts, axis=0) <= 0)

@@ -162,10 +162,10 @@ class MatthewsCorrelation(IndexMetric):
         (tp tn - fp fn) / sqrt((tp + fp) (tp + fn) (tn + fp) (tn + fn)) of each class, in [-1, 1], in the mean over the
         classes that were seen, in truth or prediction
 
-    0 where the root is 0, as for a class that is true everywhere, or seen nowhere. For `average="micro"`, products are
-    added up over the classes before they are divided: this is R_K of classes that exclude each other, which
-    scikit-learn's `matthews_corrcoef` is, and torchmetrics' `MulticlassMatthewsCorrCoef`. Else as `DiceCoefficient`,
-    with the same arguments, but that "micro" takes no `class_weight`.
+    0 where the root is 0, as for a class that is true everywhere, or seen nowhere. `average="micro"` of classes that
+    exclude each other is R_K, of the products added up over the classes, as scikit-learn's `matthews_corrcoef` and
+    torchmetrics' `MulticlassMatthewsCorrCoef` are; it takes no `class_weight`. Else as `DiceCoefficient`, with the same
+    arguments.
 
     Matthews 1975, doi:10.1016/0005-2795(75)90109-9; R_K: Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006.
 
@@ -187,6 +187,8 @@ class MatthewsCorrelation(IndexMetric):
         return ratios.ratio(tp * tn - fp * fn, root)
 
     def _micro(self, counts: Tensor, among: Tensor) -> Tensor:
+        if self.mode == "multilabel":
+            return super()._micro(counts, among)
         # With a class that is ignored: it may be predicted, and then correlates with nothing.
         tp, fp, fn, tn = _shares(*ops.unstack(counts))
         products = (tp * tn - fp * fn, (tp + fp) * (tn + fn), (tp + fn) * (tn + fp))

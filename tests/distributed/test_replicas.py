@@ -201,3 +201,14 @@ if BACKEND == "jax":
             "`across_replicas` must be the name of the axis of the batch in `jax.shard_map` and `jax.pmap`. "
             "Received: True, within axes 'batch'"
         )
+
+
+def test_metrics_are_those_of_the_whole_data(tmp_path):
+    engine = {"jax": ("data", 1), "tensorflow": ("mirrored", 1), "torch": ("ddp", 2)}[BACKEND]
+    codes, errors = run(*engine, tmp_path, "", "metrics.py")
+    assert codes == [0] * engine[1], errors
+    for rank in range(engine[1]):
+        results = dict(np.load(tmp_path / f"{rank}.npz"))
+        for name in ("dice", "samples", "matrix"):
+            # float32 in another order, of numbers of order 1 and of counts of up to 100.
+            np.testing.assert_allclose(results[f"got {name}"], results[f"expected {name}"], rtol=1e-6, err_msg=name)
