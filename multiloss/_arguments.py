@@ -150,6 +150,15 @@ def _is_wide(value: Any) -> bool:
     return str(getattr(value.dtype, "name", value.dtype)).rpartition(".")[2] in ("int64", "uint32", "uint64")
 
 
+def is_whole(value: Any) -> bool:
+    """Return whether numbers are integers or booleans, by their dtype, of any framework."""
+    try:
+        dtype = str(value.dtype if hasattr(value, "dtype") else np.asarray(value).dtype)
+    except ValueError:  # rows of different lengths
+        return False
+    return "int" in dtype or "bool" in dtype
+
+
 def floats(name: str, value: Any) -> Tensor:
     """Return a tensor in float32 or better."""
     result = numeric(name, value)

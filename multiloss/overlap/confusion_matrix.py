@@ -170,7 +170,9 @@ class ConfusionMatrix(StreamingMetric):
 
 def _draw(ax: Any, matrix: np.ndarray, labels: list[str], number: str) -> None:
     ax.imshow(matrix, cmap="Blues", vmin=0)
-    ax.set_xticks(range(len(labels)), labels, rotation=45, ha="right", rotation_mode="anchor")
+    long = any(len(label) > 4 for label in labels)
+    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if long else {}
+    ax.set_xticks(range(len(labels)), labels, **turned)
     ax.set_yticks(range(len(labels)), labels)
     ax.set_xlabel("prediction")
     ax.set_ylabel("truth")

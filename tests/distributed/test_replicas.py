@@ -203,6 +203,7 @@ if BACKEND == "jax":
         )
 
 
+@pytest.mark.full
 def test_metrics_are_those_of_the_whole_data(tmp_path):
     engine = {"jax": ("data", 1), "tensorflow": ("mirrored", 1), "torch": ("ddp", 2)}[BACKEND]
     codes, errors = run(*engine, tmp_path, "", "metrics.py")

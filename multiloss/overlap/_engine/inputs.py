@@ -51,8 +51,8 @@ def masks(
     truth, x = shapes.aligned(truth, x, axis)
     mode = options.mode or _inferred_mode(truth, x, first, options, read.truth)
     given_shapes = (tuple(truth.shape), tuple(x.shape))
-    if mode == "multiclass" and not options.sparse_y_pred:
-        _refuse_label_map(y_pred, truth, x, axis)
+    if mode == "multiclass" and read.integers and not options.sparse_y_pred:
+        _refuse_label_map(truth, x, axis)
     first = first and mode != "binary"
     if mode != "binary":
         if len(x.shape) < 2:
@@ -108,7 +108,7 @@ def _inferred_mode(truth: Tensor, x: Tensor, first: bool, options: Options, look
     if beside_classes and len(truth.shape) < len(x.shape):
         return "multiclass"
     if beside_classes and truth.shape[axis] == 1:
-        if _is_whole(truth):
+        if _arguments.is_whole(truth):
             return "multiclass"
         raise ValueError(
             "`mode` must be 'multiclass' for class indices of floats with an axis of 1. Received: None, for shapes "
@@ -139,11 +139,9 @@ def _of_label_map(indices: Tensor, truth: Tensor, axis: int, options: Options) -
     return ops.moveaxis(ops.where(inside, labels, ops.cast(indices, "float32")), -1, axis)
 
 
-def _refuse_label_map(y_pred: Any, truth: Tensor, x: Tensor, axis: int) -> None:
-    """Raise if predictions are integers without a class axis, which would be taken for that of the last one."""
-    if not _is_whole(y_pred if hasattr(y_pred, "dtype") else np.asarray(y_pred)) or len(truth.shape) < len(x.shape):
-        return
-    if len(x.shape) > 1 and truth.shape[axis] == 1 != x.shape[axis]:
+def _refuse_label_map(truth: Tensor, x: Tensor, axis: int) -> None:
+    """Raise if predictions, which are integers, are class indices: their last axis would be taken for classes."""
+    if len(truth.shape) < len(x.shape) or (len(x.shape) > 1 and truth.shape[axis] == 1 != x.shape[axis]):
         return
     if _frameworks.has_value(x):
         values = np.asarray(ops.convert_to_numpy(x))
@@ -220,7 +218,7 @@ def _labels(
     zeros = _arguments.same_shape("y_true", truth, "y_pred", x)
     if ignore is None:
         return truth, None, zeros, None
-    if not _is_whole(truth):
+    if not _arguments.is_whole(truth):
         raise ValueError(
             "`ignore_index` needs `y_true` of integers or booleans: floats may be soft labels, for which there is "
             f"`mask`. Received dtype: {backend.standardize_dtype(truth.dtype)}"
@@ -238,13 +236,8 @@ def _labels(
 def _whole(truth: Tensor) -> Tensor:
     """Return class indices as int32. Keras makes floats of the labels of a plain function: they may be whole floats."""
     indices = ops.cast(truth, "int32")
-    if _is_whole(truth):
+    if _arguments.is_whole(truth):
         return indices
     return ops.where(
         ops.equal(ops.cast(indices, truth.dtype), truth), indices, ops.full_like(indices, ranges.NOT_WHOLE)
     )
-
-
-def _is_whole(truth: Tensor) -> bool:
-    dtype = backend.standardize_dtype(truth.dtype)
-    return "int" in dtype or dtype == "bool"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from multiloss import _frameworks, distribution
+from multiloss import _arguments, _frameworks, distribution
 from multiloss._arguments import Tensor
 from multiloss.overlap._engine.options import Options
 
@@ -25,6 +25,7 @@ class Read(NamedTuple):
 
     truth: bool
     predictions: bool
+    integers: bool  # whether predictions are
 
 
 def read(y_true: Any, y_pred: Any, options: Options, *, tensors: bool) -> Read:
@@ -32,10 +33,11 @@ def read(y_true: Any, y_pred: Any, options: Options, *, tensors: bool) -> Read:
 
     Across replicas nothing is read: what raises on one of them would leave the others waiting.
     """
+    integers = _arguments.is_whole(y_pred)
     if options.across_replicas or not (options.validate or options.mode is None):
-        return Read(False, False)
+        return Read(False, False, integers)
     first = tensors and options._calls < CALLS
-    return Read(first or not ops.is_tensor(y_true), first or not ops.is_tensor(y_pred))
+    return Read(first or not ops.is_tensor(y_true), first or not ops.is_tensor(y_pred), integers)
 
 
 Extremes = tuple[Tensor, Tensor]  # the least and the greatest value of each sample, [B]

@@ -1,0 +1,242 @@
+"""What options of metrics exclude, label maps as predictions, and pictures of confusion matrices."""
+
+import re
+import subprocess
+import sys
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from keras import ops
+
+from multiloss import DiceLoss
+from multiloss.metrics import ConfusionMatrix, DiceCoefficient, JaccardIndex, MatthewsCorrelation, Recall
+
+rng = np.random.default_rng(0)
+TRUTH = rng.integers(0, 3, (4, 5, 6))
+FOUND = rng.integers(0, 3, (4, 5, 6))
+ONE_HOT = np.eye(3, dtype=int)[FOUND]
+
+
+def iou(truth, found):
+    return np.mean([np.sum((truth == c) & (found == c)) / np.sum((truth == c) | (found == c)) for c in range(3)])
+
+
+def updated(metric, *batch):
+    metric.update_state(*batch)
+    return metric
+
+
+LABEL_MAPS = {
+    "lists": (TRUTH.tolist(), FOUND.tolist()),
+    "whole floats": (TRUTH.astype(np.float32), FOUND.astype(np.float32)),
+    "bytes": (TRUTH.astype(np.uint8), FOUND.astype(np.uint8)),
+    "an axis of one class": (TRUTH[..., None], FOUND[..., None]),
+    "an axis of one class in predictions": (TRUTH, FOUND[..., None]),
+    "one-hot truth": (np.eye(3, dtype=int)[TRUTH], FOUND),
+    "one-hot truth, an axis of one class in predictions": (np.eye(3, dtype=int)[TRUTH], FOUND[..., None]),
+}
+
+
+@pytest.mark.parametrize("form", LABEL_MAPS)
+def test_label_maps_in_every_form(form):
+    for kind in (JaccardIndex, ConfusionMatrix):
+        result = updated(kind(sparse_y_pred=True, num_classes=3), *LABEL_MAPS[form]).result()
+        alone = updated(kind(mode="multiclass"), TRUTH, ONE_HOT.astype(np.float32)).result()
+        np.testing.assert_array_equal(ops.convert_to_numpy(result), ops.convert_to_numpy(alone))
+    assert float(updated(JaccardIndex(sparse_y_pred=True, num_classes=3), *LABEL_MAPS[form]).result()) == pytest.approx(
+        iou(TRUTH, FOUND),
+        abs=1e-6,  # float32
+    )
+
+
+def test_label_maps_channels_first():
+    for truth in (TRUTH, np.moveaxis(np.eye(3, dtype=int)[TRUTH], -1, 1)):
+        for found in (FOUND, FOUND[:, None]):
+            metric = JaccardIndex(sparse_y_pred=True, num_classes=3, data_format="channels_first")
+            assert float(updated(metric, truth, found).result()) == pytest.approx(iou(TRUTH, FOUND), abs=1e-6)
+
+
+def test_integers_one_hot_are_predictions():
+    for truth in (TRUTH, np.eye(3, dtype=int)[TRUTH]):
+        value = float(updated(JaccardIndex(mode="multiclass"), truth, ONE_HOT).result())
+        assert value == pytest.approx(iou(TRUTH, FOUND), abs=1e-6)
+    DiceLoss(mode="multiclass")(TRUTH, ONE_HOT)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        JaccardIndex(mode="multiclass").update_state,
+        JaccardIndex(mode="multiclass", ignore_index=255).update_state,
+        DiceLoss(mode="multiclass"),
+    ],
+)
+@pytest.mark.parametrize("most", [2, 3])
+def test_label_maps_that_were_not_said_to_be_are_refused(call, most):
+    """Of two classes, too, whose indices are 0 and 1."""
+    message = (
+        "`y_pred` must have probabilities of classes along axis -1 in multiclass mode. Received integers of the shape "
+        "of `y_true`, (4, 5, 6), that are not one-hot there. Metrics take class indices as predictions with "
+        "`sparse_y_pred=True` and `num_classes`; a loss cannot be trained with them"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call(TRUTH % most, FOUND % most)
+
+
+def test_results_beyond_their_range_are_nan():
+    """Masks of 255 that nobody checked."""
+    for kind in (DiceCoefficient, JaccardIndex, Recall, MatthewsCorrelation):
+        for options in ({}, {"average": "micro"}, {"samplewise": True}):
+            metric = kind(mode="multilabel", validate=False, **options)
+            metric.update_state(255 * np.eye(3)[TRUTH], np.eye(3)[TRUTH])
+            value = float(metric.result())
+            assert np.isnan(value) or -1 <= value <= 1
+            assert np.isnan(value) or kind in (Recall, MatthewsCorrelation)
+    metric = JaccardIndex(sparse_y_pred=True, num_classes=3, validate=False)
+    metric.update_state(TRUTH, np.where(FOUND == 0, 9, FOUND))  # which is no class
+    value = np.mean([0, *(iou_of for iou_of in updated_each())])
+    assert float(metric.result()) == pytest.approx(value, abs=1e-6)
+
+
+def updated_each():
+    return [np.sum((c == TRUTH) & (c == FOUND)) / np.sum((c == TRUTH) | (c == FOUND)) for c in (1, 2)]
+
+
+MISTAKES = {
+    "average": (
+        {"average": "binary"},
+        "`average` must be one of 'macro', 'micro', 'weighted', None. Received: 'binary'",
+    ),
+    "empty": (
+        {"empty": "penalize"},
+        "`empty` must be one of 'skip_unseen', 'skip', 'formula', 'worst'. Received: 'pen",
+    ),
+    "thresh": (
+        {"mode": "multiclass", "thresh": 0.3},
+        "`thresh` must be left at its default, or be None for soft counts, for classes that exclude each other: the "
+        "most probable one is the label. Received: 0.3",
+    ),
+    "num_classes of no number": ({"num_classes": 1.5}, "`num_classes` must be None or an integer >= 1. Received: 1.5"),
+    "several numbers of classes": (
+        {"num_classes": 3, "class_names": ["a", "b"]},
+        "`num_classes` must be as many as are named or weighted. Received: 3 of `num_classes`, 2 of `class_names`",
+    ),
+    "classes of a mask": (
+        {"num_classes": 3, "mode": "binary"},
+        "`num_classes` of 3 classes needs a class axis. Received: 'binary'",
+    ),
+    "equal names": ({"class_names": ["a", "a"]}, "`class_names` must be different. Received: ['a', 'a']"),
+    "sparse": ({"sparse_y_pred": True}, "`num_classes` must be given for `sparse_y_pred=True`. Received: None"),
+    "sparse logits": (
+        {"sparse_y_pred": True, "num_classes": 3, "from_logits": True},
+        "`sparse_y_pred=True` is for class indices, of mode='multiclass'. Received: from_logits=True",
+    ),
+    "sparse labels": (
+        {"sparse_y_pred": True, "num_classes": 3, "mode": "multilabel"},
+        "`sparse_y_pred=True` is for class indices, of mode='multiclass'. Received: mode='multilabel'",
+    ),
+    "weights of weights": (
+        {"average": "weighted", "class_weight": [1, 2]},
+        "`class_weight` must be None for average='weighted' of JaccardIndex",
+    ),
+    "classes beyond": (
+        {"num_classes": 2, "classes": (0, 2)},
+        "`classes` must be less than 2 classes. Received: (0, 2)",
+    ),
+    "background alone": (
+        {"num_classes": 1, "mode": "multilabel", "include_background": False},
+        "`include_background=False` leaves no class of 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_options_that_exclude_each_other(mistake):
+    options, message = MISTAKES[mistake]
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex(**options)
+
+
+def test_options_of_one_metric():
+    with pytest.raises(ValueError, match="`class_weight` must be None for average='micro' of MatthewsCorrelation"):
+        MatthewsCorrelation(average="micro", class_weight=[1, 2])
+    with pytest.raises(ValueError, match="`normalize` must be one of 'true', 'pred', 'all', None"):
+        ConfusionMatrix(normalize="rows")
+    with pytest.raises(TypeError, match=r"`thresh` must be a number in \(0, 1\)\. Received: None"):
+        ConfusionMatrix(thresh=None)
+    for names in ("abc", [], [1, 2]):
+        with pytest.raises(TypeError, match="`class_names` must be None or a sequence of strings, one a class"):
+            JaccardIndex(class_names=names)
+    for kind, options in ((JaccardIndex, {"average": None}), (ConfusionMatrix, {})):
+        with pytest.raises(ValueError, match="`num_classes` must be given for a result before the first update"):
+            kind(**options).result()
+
+
+def test_batches_that_do_not_fit_the_options():
+    found = ONE_HOT.astype(np.float32)
+    with pytest.raises(ValueError, match=re.escape("Received: 0.3")):
+        JaccardIndex(thresh=0.3).update_state(TRUTH, found)
+    message = "`y_pred` must have 4 classes, as many as `num_classes`, `class_names` or `class_weight` has. Received: 3"
+    with pytest.raises(ValueError, match=message):
+        JaccardIndex(num_classes=4).update_state(TRUTH, found)
+    message = (
+        "`class_names` of 2 classes needs a class axis of `y_pred`, or `sparse_y_pred=True` for class indices. "
+        "Received: 'binary', inferred from the shapes of `y_true` and `y_pred`"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex(class_names=["a", "b"]).update_state(TRUTH % 2, FOUND % 2)
+    message = "`y_pred` must have whole class indices from 0 to 2. Received values from 0 to 255. `num_classes` is the"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, np.where(FOUND == 1, 255, FOUND))
+    message = "`y_pred` must have whole class indices from 0 to 2. Received values that are not whole numbers"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, FOUND + 0.5)
+    metric = updated(JaccardIndex(), TRUTH, found)
+    message = "`y_pred` must have the classes of the batches before, for sums of shape (4, 3). Received: 4 classes"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        metric.update_state(TRUTH, np.eye(4, dtype=np.float32)[FOUND])
+    message = "`sample_weight` must be of pixels for a confusion matrix. Received one of classes"
+    with pytest.raises(ValueError, match=message):
+        ConfusionMatrix(mode="multiclass").update_state(TRUTH, found, np.ones_like(found))
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+def texts(axes):
+    return [text.get_text() for text in axes.texts], [tick.get_text() for tick in axes.get_xticklabels()]
+
+
+def test_a_picture_has_the_numbers_and_the_names():
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    names = ["background", "liver", "tumour"]
+    matrix = updated(ConfusionMatrix(class_names=names), TRUTH, ONE_HOT.astype(np.float32))
+    numbers = [str(int(number)) for number in ops.convert_to_numpy(matrix.result()).ravel()]
+    assert texts(matrix.plot()) == (numbers, names)
+    _, own = pyplot.subplots()
+    assert matrix.plot(own) is own
+    shares = updated(ConfusionMatrix(normalize="all", mode="multiclass"), TRUTH, ONE_HOT.astype(np.float32))
+    numbers = [f"{number:.2f}" for number in ops.convert_to_numpy(shares.result()).ravel()]
+    assert texts(shares.plot()) == (numbers, ["0", "1", "2"])
+    one = updated(ConfusionMatrix(class_names=["cell"]), TRUTH % 2, FOUND % 2 * 1.0)
+    assert texts(one.plot())[1] == ["not cell", "cell"]
+    each = updated(ConfusionMatrix(mode="multilabel"), np.eye(3)[TRUTH], ONE_HOT.astype(np.float32))
+    assert [texts(axes)[1] for axes in each.plot()] == [[f"not {c}", str(c)] for c in range(3)]
+    many = updated(ConfusionMatrix(sparse_y_pred=True, num_classes=30), TRUTH, FOUND)
+    assert texts(many.plot())[0] == []  # they would not be legible
+    pyplot.close("all")
+
+
+def test_a_picture_needs_matplotlib():
+    code = (
+        "import sys; sys.modules['matplotlib'] = None\n"
+        "from multiloss.metrics import ConfusionMatrix\n"
+        "matrix = ConfusionMatrix(num_classes=2)\n"
+        "try: matrix.plot()\n"
+        "except ImportError as error: print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "`ConfusionMatrix.plot` needs matplotlib: pip install matplotlib"
