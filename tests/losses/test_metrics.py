@@ -229,6 +229,35 @@ def test_states_of_more_than_float32_counts_add_up():
         metric.merge_state(np.zeros((4, 2)))
 
 
+@pytest.mark.parametrize("average", [None, "macro"])
+def test_small_indices_are_not_lost(average):
+    metric = JaccardIndex(thresh=None, average=average)
+    metric.update_state(np.array([[1, 0]]), np.array([[1e-9, 1.0]], np.float32))
+    assert np.squeeze(ops.convert_to_numpy(metric.result())) == pytest.approx(5e-10, rel=1e-6)  # float32
+
+
+def test_classes_never_seen():
+    metric = DiceCoefficient(mode="multilabel", average=None)
+    metric.update_state(np.array([[[1, 0]]]), np.array([[[0.9, 0.1]]], np.float32))
+    np.testing.assert_array_equal(ops.convert_to_numpy(metric.result()), [1, np.nan])
+    macro = DiceCoefficient(mode="multilabel", class_weight=[1, 3])
+    macro.update_state(np.array([[[1, 0]]]), np.array([[[0.1, 0.1]]], np.float32))
+    assert float(macro.result()) == 0
+    assert float(DiceCoefficient().result()) == 0
+
+
+def test_single_pixels_among_many_are_counted():
+    """float32 alone stays at 2^24."""
+    metric = JaccardIndex(thresh=None)
+    metric.update_state(np.ones((1, 1)), np.full((1, 1), 1, np.float32), np.array([2.0**24], np.float32))
+    for _ in range(64):
+        metric.update_state(np.ones((1, 1)), np.ones((1, 1), np.float32))
+        metric.update_state(np.ones((1, 1)), np.zeros((1, 1), np.float32))
+    tp = 2**24 + 64
+    # The index rounds to 6e-8, which is 1.6 % of this difference from 1, 4e-6.
+    assert 1 - float(metric.result()) == pytest.approx(64 / (tp + 64), rel=0.02)
+
+
 # --- as Keras calls metrics ------------------------------------------------------------------------------------------
 
 GROUPS = {
@@ -338,6 +367,34 @@ def test_stateless_updates():
 
 
 EASY = {"empty": "skip_unseen", "chosen": range(C), "class_weight": [1.0] * C, "ignored": None}
+
+
+@pytest.mark.parametrize("kind", ["metrics", "weighted_metrics"])
+def test_metrics_leave_out_what_a_keras_mask_does(kind):
+    """Of steps of which half are masked, and the others predicted perfectly, but for one in the second sample."""
+
+    class Mask(keras.layers.Layer):
+        def call(self, inputs):
+            return 1 * inputs
+
+        def compute_mask(self, inputs, previous_mask):
+            return ops.any(inputs > 0, axis=-1)
+
+    inputs = keras.Input((4, 1))
+    model = keras.Model(inputs, Mask()(inputs))
+    metrics = [DiceCoefficient(thresh=None), JaccardIndex(mode="multilabel", thresh=None)]
+    model.compile(loss=losses.DiceLoss(batch=True, average="micro"), **{kind: metrics})
+    x, y = np.array([[1, 1, 0, 0], [1, 1, 0, 0]], np.float32)[..., None], np.array([[1, 1, 1, 1], [1, 0, 1, 1]])
+    for rows, dice_of_rows in (([0], 1), ([0, 1], 6 / 7)):
+        result = model.evaluate(x[rows], y[rows][..., None], verbose=0, return_dict=True)
+        # Quotients of float32.
+        assert result["dice_coefficient"] == pytest.approx(dice_of_rows, abs=1e-6)
+        assert result["jaccard_index"] == pytest.approx(dice_of_rows / (2 - dice_of_rows), abs=1e-6)
+        assert result["loss"] == pytest.approx(1 - dice_of_rows, abs=1e-5)  # smooth
+    weighted = model.evaluate(x, y[..., None], verbose=0, return_dict=True, sample_weight=np.array([1.0, 0.0]))
+    expected = 1 if kind == "weighted_metrics" else 6 / 7
+    assert weighted["dice_coefficient"] == pytest.approx(expected, abs=1e-6)
+
 
 # --- names of classes ------------------------------------------------------------------------------------------------
 
