@@ -27,6 +27,7 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
     batch = True
     thresh: float | None = 0.5
     _takes: tuple[str, ...]  # the options of the constructor
+    _needs_negatives = True  # whether the result depends on how many true negatives there are
 
     def __init__(self, name: str | None, dtype: Any, **given: Any):
         super().__init__(name=name or snake_case(type(self).__name__), dtype=dtype)
@@ -127,6 +128,11 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         scores = m.p if m.logits is None else m.logits  # of which a softmax may make equal probabilities
         labels = ops.one_hot(ops.argmax(scores, axis=-1), scores.shape[-1], dtype=scores.dtype)
         return ops.where(ops.isnan(scores), scores, labels)
+
+    def _negatives(self, c: Counts) -> Tensor:
+        """Return true negatives, as a difference where it is exact, or where there need only be some number of them."""
+        whole = self.thresh is not None and not c.weighted
+        return c.pixels - c.tp - c.fp - c.fn if whole or not self._needs_negatives else c.tn
 
     def _totals(self) -> Tensor:
         return _value(self._sums) - _value(self._lost)
@@ -252,7 +258,8 @@ class IndexMetric(StreamingMetric):
 
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
         c = Counts(m, self._counting)
-        counts = ranges.marked(ops.stack([c.tp, c.fp, c.fn, c.tn]), m.outside, self)  # [4, R, C]
+        counts = ops.stack([c.tp, c.fp, c.fn, self._negatives(c)])
+        counts = ranges.marked(counts, m.outside, self)  # [4, R, C]
         if not self.samplewise:
             return counts[:, 0]
         values, kept = self._columns(counts)

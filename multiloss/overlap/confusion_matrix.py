@@ -108,7 +108,7 @@ class ConfusionMatrix(StreamingMetric):
             matrix = self._of_classes(m)
         else:
             c = Counts(m, self._counting)
-            cells = ops.stack([c.tn[0], c.fp[0], c.fn[0], c.tp[0]], axis=-1)
+            cells = ops.stack([self._negatives(c)[0], c.fp[0], c.fn[0], c.tp[0]], axis=-1)
             matrix = ops.reshape(cells, (2, 2) if m.mode == "binary" else (-1, 2, 2))
         outside = None if m.outside is None else ops.any(m.outside)
         return matrix if outside is None else ops.where(outside, float("nan"), matrix)

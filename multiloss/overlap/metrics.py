@@ -66,6 +66,8 @@ class DiceCoefficient(IndexMetric):
         0.6667
     """
 
+    _needs_negatives = False
+
     def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return ratios.ratio(tp, tp + (fp + fn) / 2)
 
@@ -86,6 +88,8 @@ class JaccardIndex(IndexMetric):
         >>> [float(index) for index in metric.result()]
         [0.5, 0.5]
     """
+
+    _needs_negatives = False
 
     def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return ratios.ratio(tp, tp + (fp + fn))
@@ -108,6 +112,8 @@ class Precision(IndexMetric):
         0.5
     """
 
+    _needs_negatives = False
+
     def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return ratios.ratio(tp, tp + fp)
 
@@ -128,6 +134,8 @@ class Recall(IndexMetric):
         >>> float(metric.result())
         0.5
     """
+
+    _needs_negatives = False
 
     def _index(self, tp: Tensor, fp: Tensor, fn: Tensor, tn: Tensor) -> Tensor:
         return ratios.ratio(tp, tp + fn)
