@@ -26,12 +26,19 @@ def run(backend, *command, cwd):
 
 
 @pytest.mark.full
-def test_the_example_trains_alike_on_every_backend(tmp_path):
-    results = {}
+def test_the_example_meets_its_target_and_trains_alike_on_every_backend(tmp_path):
+    """As a user runs it; it draws its picture."""
+    results, picture = {}, tmp_path / "user_embeddings.png"
     for backend in BACKENDS:
         output = run(backend, EXAMPLE, "--json", f"{backend}.json", cwd=tmp_path)
+        results[backend] = result = json.loads((tmp_path / f"{backend}.json").read_text())
         assert f"Backend: {backend}" in output
-        results[backend] = json.loads((tmp_path / f"{backend}.json").read_text())
+        assert f"{result['before']:.3f} before, {result['after']:.3f} after" in output
+        assert "Epoch 40/40" in output
+        assert len(result["loss"]) == 40
+        assert 0.28 < result["before"] < 0.33
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        picture.unlink()
     reference = results["jax"]
     for result in results.values():
         # The same weights and batches, so that only rounding differs: by 1e-7 at first, and by 1e-6 after 200 steps as

@@ -14,6 +14,7 @@ from frameworks import (
     FAST,
     QUICK,
     evaluate,
+    full_on,
     gradients_under_transformations,
     in_shares,
     modes,
@@ -294,6 +295,7 @@ def test_losses_of_one_set_of_parameters_share_their_loop():
 POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)  # distances 5, 1 and sqrt(18)
 
 
+@full_on("jax")
 def test_contrastive_worked_by_hand():
     rows = ops.convert_to_numpy(contrastive([7, 7, 9], POINTS, pos_margin=1, neg_margin=4))
     np.testing.assert_allclose(rows, [(16 / 2 + 9 / 2) / 2, 16 / 2 / 2, 9 / 2 / 2], rtol=1e-6)  # float32
@@ -302,6 +304,7 @@ def test_contrastive_worked_by_hand():
     np.testing.assert_array_equal(ops.convert_to_numpy(contrastive([1, 2], POINTS[:2])), [0, 0])
 
 
+@full_on("jax")
 def test_ntxent_is_supcon_of_two_views():
     """Chen et al. 2020, equation 1, written down as there: the positive of i is its other view, and no other."""
     rng = np.random.default_rng(0)
@@ -315,6 +318,7 @@ def test_ntxent_is_supcon_of_two_views():
     np.testing.assert_allclose(ops.convert_to_numpy(rows), expected, rtol=1e-5)  # float32, cosines over 0.5
 
 
+@full_on("jax")
 def test_supcon_worked_by_hand():
     x = np.array([[1, 0], [2, 0], [0, 3]], np.float32)
     rows = ops.convert_to_numpy(supcon([7, 7, 9], x, temperature=1))
@@ -325,6 +329,7 @@ def test_supcon_worked_by_hand():
     np.testing.assert_allclose(rows, oracles.supcon([7, 9, 7], x, temperature=1e-3), atol=2e-4)  # 6e-8 of 1000
 
 
+@full_on("jax")
 def test_supcon_depends_on_directions_alone():
     rng = np.random.default_rng(0)
     ids, x = rng.integers(0, 3, 9), rng.normal(size=(9, 4)).astype(np.float32)
