@@ -26,6 +26,20 @@ def modes(*default, of=MODES):
     return [pytest.param(mode, marks=() if mode in default else pytest.mark.full) for mode in of]
 
 
+def ways(tile, of=FAST):
+    """Parameters (tile, mode) of a pairwise loss: through its loop, and directly; in the default tier in `QUICK`.
+
+    What has no known size goes through the loop anyway, which stands for that of a graph.
+    """
+    each = [(way, mode) for mode in of for way in (tile, "all")]
+    some = [(way, mode) for way, mode in each if way != "all" or "unknown" not in mode]
+    return [
+        pytest.param(way, mode, marks=() if mode == QUICK else pytest.mark.full)
+        for way, mode in some
+        if mode != "graph" or way == "all"
+    ]
+
+
 def full_on(*backends):
     """Mark a test that is in the full tier where it takes seconds, as what JAX compiles operation by operation does.
 

@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from frameworks import FAST, QUICK, evaluate, full_on, modes
+from frameworks import FAST, MODES, QUICK, evaluate, full_on, modes
 from keras import ops
 
 from multiloss import dice_coef, dice_loss
@@ -226,7 +226,7 @@ def test_errors_of_inputs(truth, prediction, error, message):
             function(truth, prediction)
 
 
-@pytest.mark.parametrize("mode", modes(QUICK))
+@pytest.mark.parametrize("mode", modes(QUICK, of=[mode for mode in MODES if mode != "inductor"]))
 def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
     for thresh in (None, 0.5):
         with pytest.raises(Exception, match=MISMATCH):

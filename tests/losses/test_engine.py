@@ -19,6 +19,7 @@ from frameworks import (
     in_shares,
     modes,
     rounded_products,
+    ways,
 )
 from keras import ops
 
@@ -192,15 +193,13 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(
-    ("mode", "tile"),
+    ("loss", "mode", "tile"),
     [
-        (QUICK, 5),
-        (QUICK, "all"),
-        *(pytest.param(QUICK, tile, marks=pytest.mark.full) for tile in (1, 2, 13, 50)),
-        *(pytest.param(mode, 4, marks=pytest.mark.full) for mode in OTHERS),
+        *((loss, QUICK, tile) for loss in ORACLES for tile in (5, "all")),
+        *(pytest.param(loss, QUICK, tile, marks=pytest.mark.full) for loss in ORACLES for tile in (1, 13, 50)),
+        *(pytest.param(supcon, mode, 4, marks=pytest.mark.full) for mode in OTHERS),
     ],
 )
-@pytest.mark.parametrize("loss", ORACLES)
 def test_tiles_change_nothing(loss, mode, tile):
     """Of 13 rows, with labels [B, 2]. Weights take a second pass over the pairs, equal ones do not."""
     tiled = functools.partial(loss, tile=tile)
@@ -338,8 +337,7 @@ def test_supcon_depends_on_directions_alone():
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)  # rounded to 6e-8, over a temperature of 0.1
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [3, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(3))
 @pytest.mark.parametrize("loss", [contrastive, supcon])
 def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss, tile):
     ids, x = np.array([1, 1, 2, 2, 3]), np.array([[1, 2], [1, 2], [1, 2], [0, 0], [0, 0]], np.float32)
@@ -355,10 +353,13 @@ def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss, til
 SOME = np.array([1, 0, 1, 1, 0, 1, 1, 1, 0])[:, None] > 0
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
 @pytest.mark.parametrize(
-    "form", ["batch", *(pytest.param(form, marks=pytest.mark.full) for form in ("references", "shares"))]
+    ("form", "tile", "mode"),
+    [
+        *(pytest.param("batch", *way.values, marks=way.marks) for way in ways(2)),
+        *(pytest.param("references", *way.values, marks=pytest.mark.full) for way in ways(2, of=[QUICK])),
+        pytest.param("shares", None, QUICK, marks=pytest.mark.full),
+    ],
 )
 def test_rows_of_zeros_have_a_cosine_of_0_with_every_other(form, tile, mode):
     """Of the batch or the references, also among each other; they get no gradient, and give none."""
@@ -382,8 +383,7 @@ def test_rows_of_zeros_have_a_cosine_of_0_with_every_other(form, tile, mode):
     np.testing.assert_array_equal(gradient[~SOME[:, 0]], 0)
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(2))
 @pytest.mark.parametrize("loss", [contrastive, supcon])
 def test_a_nan_or_infinity_shows_in_the_loss(loss, tile, mode):
     """Compiled too: there, a maximum may be of the others, and a product with what is not above 0 may be 0."""

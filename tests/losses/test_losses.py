@@ -141,7 +141,8 @@ def each_mode():
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "mode"), list(each_mode()))
 def test_every_mode(name, mode):
-    some = SOME if name in FUNCTIONS else SOME[:1]
+    # To generate code takes torch 10 s for each shape, and an empty batch is eager's.
+    some = SOME if name in FUNCTIONS and mode != "inductor" else SOME[:1]
     if name in FUNCTIONS and mode in ("eager", COMPILED):  # what the default tier leaves
         some = [batch for batch in MORE if batch not in FIRST]
     for batch in some:

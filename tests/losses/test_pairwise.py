@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from frameworks import BACKEND, FAST, QUICK, evaluate, full_on, modes, quick
+from frameworks import BACKEND, FAST, QUICK, evaluate, full_on, modes, quick, ways
 from keras import ops
 
 from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, _arguments, encode_ids, oracles, pairwise_user_loss
@@ -77,8 +77,7 @@ def test_equal_terms_are_not_all_rounded_the_same_way(mode):
         assert (np.abs(rows - expected) <= 1e-6 * oracles.pairwise_user_loss(np.zeros(32), x)).all()
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(2))
 def test_gradient_of_close_points_does_not_overflow(mode, tile):
     """A weight of 1000 over a distance of 1e-36 is beyond float32; the gradient, 1000, is not."""
     x = np.array([[0, 0], [1e-36, 0]], np.float32)
@@ -101,10 +100,11 @@ def test_fit_under_another_floatx(floatx):
     assert np.isfinite(float(history.history["loss"][0]))
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("margin", [None, 0.5])
-@pytest.mark.parametrize("tile", [2, "all"])
-def test_coincident_rows_contribute_exactly_nothing(mode, margin, tile):
+@pytest.mark.parametrize(
+    ("margin", "tile", "mode"),
+    [(None, 2, QUICK), (None, "all", QUICK), *(pytest.param(0.5, *way.values, marks=way.marks) for way in ways(2))],
+)
+def test_coincident_rows_contribute_exactly_nothing(margin, tile, mode):
     # 0.1 and 1/3 have no exact float32 form; a product formula would see two different roundings of them.
     x = np.repeat(np.array([[0.1, 1 / 3, 1e6, -7.7]], np.float32), 5, axis=0)
     loss = functools.partial(pairwise_user_loss, margin=margin, tile=tile)
@@ -113,8 +113,7 @@ def test_coincident_rows_contribute_exactly_nothing(mode, margin, tile):
     np.testing.assert_array_equal(gradient, np.zeros((5, 4)))
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(2))
 def test_no_gradient_beyond_the_margin(mode, tile):
     x = np.array([[0.0], [1.0], [10.0]], np.float32)
     value, gradient = evaluate(mode, functools.partial(pairwise_user_loss, margin=2, tile=tile), np.array([1, 2, 3]), x)
