@@ -111,6 +111,7 @@ def test_each_call_returns_an_object_of_its_own_named_after_its_parameters():
     assert dice_loss(name="mine").name == "mine"
 
 
+@full_on("jax")
 def test_as_a_metric(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Activation("linear")])
     model.compile(loss=dice_loss(), metrics=[dice_coef, dice_loss(thresh=0.5)])

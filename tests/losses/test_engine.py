@@ -228,8 +228,7 @@ def test_tiles_hold_the_batch_and_hardly_more(batch, tile):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("tile", [5, "all"])
-@pytest.mark.parametrize("loss", ORACLES)
+@pytest.mark.parametrize(("loss", "tile"), [(pairwise_user_loss, "all"), (supcon, 5)])
 def test_transformations_of_the_framework_change_nothing(loss, tile):
     upstream = UPSTREAM["weights"]
     gradients = gradients_under_transformations(

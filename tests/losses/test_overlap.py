@@ -212,6 +212,7 @@ def test_values_out_of_range_on_another_replica_show_on_this_one(monkeypatch):
         assert np.isnan(float(loss(HARD[rows] > 0, SOFT[rows])))
 
 
+@full_on("jax")
 def test_classes_that_do_not_count_may_have_any_values():
     y, x = HARD.copy(), SOFT.copy()
     y[..., 0], x[..., 0] = 255, -1
@@ -313,6 +314,7 @@ def test_centrelines_of_volumes_may_have_a_last_axis_of_1(masked):
 # --- sizes known only when running -----------------------------------------------------------------------------------
 
 
+@full_on("jax")
 @pytest.mark.parametrize("name", default_of([*NAMES, "cldice"], "dice", "cldice", "lovasz", "mcc"))
 def test_sizes_need_not_be_known(name):
     """1517 pixels are more than two blocks, and no multiple of one. TensorFlow traces once for all of them."""
@@ -328,10 +330,14 @@ def test_sizes_need_not_be_known(name):
 # --- gradients -------------------------------------------------------------------------------------------------------
 
 
+# Of one sum, of a sum over classes, of logarithms, of roots and of several sums.
+SEVERAL = ("dice", "generalized_dice", "cross_entropy", "focal", "mcc", "unified_focal")
+
+
 @pytest.mark.parametrize(
     ("name", "batch", "mode"),
     [
-        *((name, False, QUICK) for name in NAMES),
+        *(pytest.param(*one.values, False, QUICK, marks=one.marks) for one in default_of(NAMES, *SEVERAL)),
         *(pytest.param(name, True, QUICK, marks=pytest.mark.full) for name in NAMES),
         *(pytest.param("dice", False, mode, marks=pytest.mark.full) for mode in FAST if mode != QUICK),
     ],
@@ -493,6 +499,7 @@ def test_small_indices_are_not_lost(average):
     assert np.squeeze(ops.convert_to_numpy(metric.result())) == pytest.approx(5e-10, rel=1e-6)  # float32
 
 
+@full_on("jax")
 def test_metrics_of_classes_never_seen():
     metric = DiceCoefficient(mode="multilabel", average=None)
     metric.update_state(np.array([[[1, 0]]]), np.array([[[0.9, 0.1]]], np.float32))
@@ -536,6 +543,7 @@ def test_metrics_in_compile_through_save_and_load(tmp_path):
         }
 
 
+@full_on("jax")
 @pytest.mark.parametrize("kind", ["metrics", "weighted_metrics"])
 def test_metrics_leave_out_what_a_keras_mask_does(kind):
     """Of steps of which half are masked, and the others predicted perfectly, but for one in the second sample."""

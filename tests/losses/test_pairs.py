@@ -79,6 +79,10 @@ def each_form():
     yield from (pytest.param(*other, marks=pytest.mark.full) for other in others)
 
 
+# Rows of a tile, and all pairs at once.
+TILES = [4, pytest.param("all", marks=pytest.mark.full if BACKEND == "jax" else ())]
+
+
 def in_full(names, *default):
     """Names, of which some are in the default tier."""
     return [pytest.param(name, marks=() if name in default else pytest.mark.full) for name in names]
@@ -122,8 +126,7 @@ def test_references_of_numpy_take_no_gradient_and_change_no_other():
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("tile", [4, "all"])
-@pytest.mark.parametrize("name", ["supcon", "pairwise_user_loss"])
+@pytest.mark.parametrize(("name", "tile"), [("supcon", 4), ("pairwise_user_loss", "all")])
 def test_an_ignored_row_counts_nowhere(name, tile):
     """Whatever is in it; and the mean is that of the others."""
     loss, kept = LOSSES[name](ignore_label=2, tile=tile), LABELS != 2
@@ -374,7 +377,7 @@ def test_maximum_and_minimum_of_float64():
         np.testing.assert_allclose(rows, hardest(LABELS, X), rtol=0, atol=1e-14)
 
 
-@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize("tile", TILES)
 def test_what_becomes_of_a_distance_may_have_any_derivative_at_0(tile):
     """A row is no pair with itself, and pairs that coincide have none, so that it is never asked for."""
 
@@ -462,7 +465,7 @@ def margin_rows(y, x, ref_labels, ref_embeddings, margin):
     return np.array(rows)
 
 
-@pytest.mark.parametrize("tile", [4, "all"])
+@pytest.mark.parametrize("tile", TILES)
 def test_the_row_of_what_is_in_no_pair_may_be_anything(tile):
     """Its loss and gradient are 0, and those of the others, and of a parameter, are finite."""
 
@@ -509,7 +512,7 @@ def test_a_label_to_ignore_may_be_of_numpy(label):
     assert SupConLoss(ignore_label=label).ignore_label == (2,)
 
 
-@pytest.mark.parametrize("tile", [4, "all"])
+@pytest.mark.parametrize("tile", TILES)
 def test_booleans_are_values(tile):
     class Any(PairwiseLoss):
         reductions = ("max", "logsumexp", "sum")
