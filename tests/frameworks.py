@@ -26,6 +26,28 @@ def modes(*default, of=MODES):
     return [pytest.param(mode, marks=() if mode in default else pytest.mark.full) for mode in of]
 
 
+def ways(tile, of=FAST):
+    """Parameters (tile, mode) of a pairwise loss: through its loop, and directly; in the default tier in `QUICK`.
+
+    What has no known size goes through the loop anyway, which stands for that of a graph.
+    """
+    each = [(way, mode) for mode in of for way in (tile, "all")]
+    some = [(way, mode) for way, mode in each if way != "all" or "unknown" not in mode]
+    return [
+        pytest.param(way, mode, marks=() if mode == QUICK else pytest.mark.full)
+        for way, mode in some
+        if mode != "graph" or way == "all"
+    ]
+
+
+def full_on(*backends):
+    """Mark a test that is in the full tier where it takes seconds, as what JAX compiles operation by operation does.
+
+    It is for what the default tier proves on the other backends: an identity, or what happens before any framework.
+    """
+    return pytest.mark.full if BACKEND in backends else lambda test: test
+
+
 @functools.lru_cache(maxsize=1)
 def _prepared(mode, function, form):
     worker.forget()
@@ -85,20 +107,23 @@ def rounded_products(function, *arrays):
     return text.count("dot_general[") - text.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
 
 
-def evaluate_unknown_sizes(function, y, x):
-    """Value and gradient where no size is known in advance, which only TensorFlow has; elsewhere, of one batch."""
+def evaluate_unknown_sizes(function):
+    """A function of (y, x), `[B, H, W]` of int64 and float32, which returns the value and gradient of this one.
+
+    No size is known in advance, which only TensorFlow has; elsewhere, it is as of any batch.
+    """
     if BACKEND != "tensorflow":
-        return evaluate(QUICK, function, y, x)
+        return functools.partial(evaluate, QUICK, function)
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec([None] * y.ndim, y.dtype), tf.TensorSpec([None] * x.ndim, x.dtype)])
+    @tf.function(input_signature=[tf.TensorSpec([None] * 3, "int64"), tf.TensorSpec([None] * 3, "float32")])
     def step(y, x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             value = function(y, x)
         return value, tape.gradient(value, x)
 
-    return [result.numpy() for result in step(y, x)]
+    return lambda y, x: [result.numpy() for result in step(y, x)]
 
 
 def further_derivatives(function, x, direction):

@@ -26,7 +26,10 @@ def of_backend(backend):
     return [block for block in BLOCKS if "KERAS_BACKEND" not in block or f'"KERAS_BACKEND"] = "{backend}"' in block]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+# That of the README's first command in the default tier.
+@pytest.mark.parametrize(
+    "backend", ["jax", *(pytest.param(backend, marks=pytest.mark.full) for backend in BACKENDS if backend != "jax")]
+)
 def test_python_of_the_readme_runs(backend, tmp_path):
     blocks = of_backend(backend)
     done = subprocess.run(

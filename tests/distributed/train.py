@@ -4,12 +4,14 @@ ENGINE: "one" (a device by itself), "data" and "model" (JAX, meshes of 4 and of 
 2 logical devices), "workers" (TensorFlow, one of the processes of TF_CONFIG), "ddp" (torch, one of the processes of
 torchrun's variables). Writes, for each scenario, the loss of each step and the weights after the last.
 
-PLAN: "train", or what goes wrong in the last of the replicas: "features", "dtype" or "weights" differ, or it "dies".
+PLAN: "train", or what goes wrong in the last of the replicas: "features", "dtype" or "weights" differ, or it "dies";
+or several of these, with commas, of which each but the last is told and gone on from.
 """
 
 import contextlib
 import os
 import sys
+import traceback
 
 import keras
 import numpy as np
@@ -261,6 +263,14 @@ def start():
 
 train = start()
 results = {}
+*BEFORE, LAST = PLAN.split(",")
+for wrong in BEFORE:
+    PLAN = wrong
+    try:
+        train(*SCENARIOS["user, Adam, sum, weights"])
+    except ValueError:
+        traceback.print_exc()
+PLAN = LAST
 for number, (name, scenario) in enumerate(SCENARIOS.items()):
     if PLAN == "train" or name == "user, Adam, sum, weights":
         losses, weights = train(*scenario)

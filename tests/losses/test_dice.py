@@ -5,7 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from frameworks import FAST, QUICK, evaluate, modes
+from frameworks import FAST, MODES, QUICK, evaluate, full_on, modes
 from keras import ops
 
 from multiloss import dice_coef, dice_loss
@@ -19,6 +19,7 @@ def as_numpy(x):
     return ops.convert_to_numpy(x)
 
 
+@full_on("jax")
 def test_worked_by_hand():
     # Soft: overlap 0.9 + 0.4 + 0.6, sizes 3 and 3.2. Hard: overlap 2 of 3 true and 3 predicted.
     assert float(dice_coef(TRUTH, SOFT, smooth=0)) == pytest.approx(2 * 1.9 / 6.2, rel=1e-6)  # float32
@@ -46,7 +47,7 @@ def test_order_of_pixels_does_not_matter():
     assert float(shuffled) == pytest.approx(float(dice_coef(TRUTH, SOFT)), rel=1e-6)  # float32 in another order
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.full), "float32"])
 @pytest.mark.parametrize("thresh", [None, 0.5])
 def test_a_perfect_mask_of_a_million_pixels_is_perfect(dtype, thresh):
     ones = np.ones((1, 1024, 1024, 1), np.float32)
@@ -75,6 +76,7 @@ def test_a_nan_shows_in_the_loss(mode, thresh):
     assert np.isnan(value)
 
 
+@full_on("tensorflow")
 @pytest.mark.parametrize("thresh", [0.5, *(pytest.param(thresh, marks=pytest.mark.full) for thresh in (0.3, 0.9))])
 def test_a_thresholded_dice_trains(thresh):
     """A plain `y_pred > thresh` has no gradient, and nothing moves. Straight-through, it learns a disc."""
@@ -109,6 +111,7 @@ def test_each_call_returns_an_object_of_its_own_named_after_its_parameters():
     assert dice_loss(name="mine").name == "mine"
 
 
+@full_on("jax")
 def test_as_a_metric(tmp_path):
     model = keras.Sequential([keras.Input((4,)), keras.layers.Activation("linear")])
     model.compile(loss=dice_loss(), metrics=[dice_coef, dice_loss(thresh=0.5)])
@@ -132,6 +135,7 @@ def test_weights_pick_samples():
         assert float(loss(TRUTH, SOFT, weights[:, None])) == pytest.approx(alone, rel=1e-6)
 
 
+@full_on("jax")
 def test_weights_of_zero_hide_pixels():
     loss = dice_loss(smooth=1)
     hidden = np.ones((2, 4))
@@ -223,7 +227,7 @@ def test_errors_of_inputs(truth, prediction, error, message):
             function(truth, prediction)
 
 
-@pytest.mark.parametrize("mode", modes(QUICK))
+@pytest.mark.parametrize("mode", modes(QUICK, of=[mode for mode in MODES if mode != "inductor"]))
 def test_batch_sizes_that_differ_never_broadcast_known_or_not(mode):
     for thresh in (None, 0.5):
         with pytest.raises(Exception, match=MISMATCH):

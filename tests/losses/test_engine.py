@@ -14,10 +14,12 @@ from frameworks import (
     FAST,
     QUICK,
     evaluate,
+    full_on,
     gradients_under_transformations,
     in_shares,
     modes,
     rounded_products,
+    ways,
 )
 from keras import ops
 
@@ -191,15 +193,13 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize(
-    ("mode", "tile"),
+    ("loss", "mode", "tile"),
     [
-        (QUICK, 5),
-        (QUICK, "all"),
-        *(pytest.param(QUICK, tile, marks=pytest.mark.full) for tile in (1, 2, 13, 50)),
-        *(pytest.param(mode, 4, marks=pytest.mark.full) for mode in OTHERS),
+        *((loss, QUICK, tile) for loss in ORACLES for tile in (5, "all")),
+        *(pytest.param(loss, QUICK, tile, marks=pytest.mark.full) for loss in ORACLES for tile in (1, 13, 50)),
+        *(pytest.param(supcon, mode, 4, marks=pytest.mark.full) for mode in OTHERS),
     ],
 )
-@pytest.mark.parametrize("loss", ORACLES)
 def test_tiles_change_nothing(loss, mode, tile):
     """Of 13 rows, with labels [B, 2]. Weights take a second pass over the pairs, equal ones do not."""
     tiled = functools.partial(loss, tile=tile)
@@ -228,8 +228,7 @@ def test_tiles_hold_the_batch_and_hardly_more(batch, tile):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("tile", [5, "all"])
-@pytest.mark.parametrize("loss", ORACLES)
+@pytest.mark.parametrize(("loss", "tile"), [(pairwise_user_loss, "all"), (supcon, 5)])
 def test_transformations_of_the_framework_change_nothing(loss, tile):
     upstream = UPSTREAM["weights"]
     gradients = gradients_under_transformations(
@@ -294,6 +293,7 @@ def test_losses_of_one_set_of_parameters_share_their_loop():
 POINTS = np.array([[0, 0], [3, 4], [0, 1]], dtype=np.float32)  # distances 5, 1 and sqrt(18)
 
 
+@full_on("jax")
 def test_contrastive_worked_by_hand():
     rows = ops.convert_to_numpy(contrastive([7, 7, 9], POINTS, pos_margin=1, neg_margin=4))
     np.testing.assert_allclose(rows, [(16 / 2 + 9 / 2) / 2, 16 / 2 / 2, 9 / 2 / 2], rtol=1e-6)  # float32
@@ -302,6 +302,7 @@ def test_contrastive_worked_by_hand():
     np.testing.assert_array_equal(ops.convert_to_numpy(contrastive([1, 2], POINTS[:2])), [0, 0])
 
 
+@full_on("jax")
 def test_ntxent_is_supcon_of_two_views():
     """Chen et al. 2020, equation 1, written down as there: the positive of i is its other view, and no other."""
     rng = np.random.default_rng(0)
@@ -315,6 +316,7 @@ def test_ntxent_is_supcon_of_two_views():
     np.testing.assert_allclose(ops.convert_to_numpy(rows), expected, rtol=1e-5)  # float32, cosines over 0.5
 
 
+@full_on("jax")
 def test_supcon_worked_by_hand():
     x = np.array([[1, 0], [2, 0], [0, 3]], np.float32)
     rows = ops.convert_to_numpy(supcon([7, 7, 9], x, temperature=1))
@@ -325,6 +327,7 @@ def test_supcon_worked_by_hand():
     np.testing.assert_allclose(rows, oracles.supcon([7, 9, 7], x, temperature=1e-3), atol=2e-4)  # 6e-8 of 1000
 
 
+@full_on("jax")
 def test_supcon_depends_on_directions_alone():
     rng = np.random.default_rng(0)
     ids, x = rng.integers(0, 3, 9), rng.normal(size=(9, 4)).astype(np.float32)
@@ -333,8 +336,7 @@ def test_supcon_depends_on_directions_alone():
     np.testing.assert_allclose(after, before, rtol=0, atol=1e-5)  # rounded to 6e-8, over a temperature of 0.1
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [3, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(3))
 @pytest.mark.parametrize("loss", [contrastive, supcon])
 def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss, tile):
     ids, x = np.array([1, 1, 2, 2, 3]), np.array([[1, 2], [1, 2], [1, 2], [0, 0], [0, 0]], np.float32)
@@ -350,10 +352,13 @@ def test_coincident_rows_and_rows_of_zeros_have_finite_gradients(mode, loss, til
 SOME = np.array([1, 0, 1, 1, 0, 1, 1, 1, 0])[:, None] > 0
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
 @pytest.mark.parametrize(
-    "form", ["batch", *(pytest.param(form, marks=pytest.mark.full) for form in ("references", "shares"))]
+    ("form", "tile", "mode"),
+    [
+        *(pytest.param("batch", *way.values, marks=way.marks) for way in ways(2)),
+        *(pytest.param("references", *way.values, marks=pytest.mark.full) for way in ways(2, of=[QUICK])),
+        pytest.param("shares", None, QUICK, marks=pytest.mark.full),
+    ],
 )
 def test_rows_of_zeros_have_a_cosine_of_0_with_every_other(form, tile, mode):
     """Of the batch or the references, also among each other; they get no gradient, and give none."""
@@ -377,8 +382,7 @@ def test_rows_of_zeros_have_a_cosine_of_0_with_every_other(form, tile, mode):
     np.testing.assert_array_equal(gradient[~SOME[:, 0]], 0)
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(2))
 @pytest.mark.parametrize("loss", [contrastive, supcon])
 def test_a_nan_or_infinity_shows_in_the_loss(loss, tile, mode):
     """Compiled too: there, a maximum may be of the others, and a product with what is not above 0 may be 0."""

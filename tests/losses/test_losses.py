@@ -1,7 +1,8 @@
 """Every loss of the table against its oracle: value, gradient, compiled, half precision, weights, config and `fit`.
 
 The default tier has every case and batch in the quickest mode of the backend, and one case of every function or class
-for what does not depend on its parameters. The full tier has all of them in every mode.
+for what does not depend on its parameters. The full tier has one of every function in every mode and of every kind of
+data for the rest, each other case in one more mode.
 """
 
 import functools
@@ -21,15 +22,23 @@ def first(of):
     return [name for name in CASES if name in names]
 
 
-def each_case(default):
-    """Every case as a parameter, of which some are in the default tier."""
-    names = [pytest.param(name, marks=() if name in default else pytest.mark.full) for name in CASES]
-    return pytest.mark.parametrize("name", names)
+def in_full(names, default):
+    """Names, of which some are in the default tier."""
+    return [pytest.param(name, marks=() if name in default else pytest.mark.full) for name in names]
+
+
+def kind(case):
+    """What a loss does to its data, whatever its formula: other options are numbers in it."""
+    options = case.loss.keywords
+    return case.loss.func, options.get("mode"), options.get("batch", False), "tile" in options
 
 
 FUNCTIONS = first(lambda case: (case.function.func, "tile" in case.function.keywords))
 CLASSES = [*first(lambda case: case.loss.func), "pairwise_user_loss tile=4"]
-EACH_CLASS = each_case(CLASSES)
+KINDS = first(kind)
+EACH_CLASS = pytest.mark.parametrize("name", in_full(KINDS, CLASSES))
+# One of each room, and of each way through the pairs.
+SHORT = [name for name in CLASSES if "labels [B, 2]" in CASES[name].batches or name == "dice"]
 # Those that differ from others in shape, in dtype, or in the way through the formula.
 SOME = ("random", "batch of 0")
 MORE = (*SOME, "truth of bool", "both empty", "shape [B]")
@@ -74,19 +83,25 @@ def assert_agrees(name, mode, batch, function=None):
     np.testing.assert_allclose(np.asarray(gradient, np.float64), slope, rtol=0, atol=tolerance)
 
 
-def each_batch():
-    """Every batch of every case. In the default tier all that are of the shape and dtype of the first: it is compiled.
+def alike(case, batch):
+    """Whether a batch is of the shape and dtype of the first, for which the function is compiled anyway."""
+    (y, x), (other, points) = case.batches["random"], case.batches[batch]
+    return (other.shape, points.shape, other.dtype) == (y.shape, x.shape, y.dtype)
 
-    Of other shapes, an empty batch of each function, and whatever no case before had.
+
+def each_batch():
+    """Every batch of every case that is of the shape and dtype of the first.
+
+    Of other shapes, an empty batch of each function, and whatever no case before had; in the full tier all batches of
+    one case of each kind.
     """
     seen = set()
     for name, case in CASES.items():
-        y, x = case.batches["random"]
-        for batch, (other, points) in case.batches.items():
-            alike = (other.shape, points.shape, other.dtype) == (y.shape, x.shape, y.dtype)
-            wanted = alike or batch not in seen or (batch in SOME and name in FUNCTIONS)
+        for batch in case.batches:
+            wanted = alike(case, batch) or batch not in seen or (batch in SOME and name in FUNCTIONS)
             seen.add(batch)
-            yield pytest.param(name, batch, marks=() if wanted else pytest.mark.full)
+            if wanted or name in KINDS:
+                yield pytest.param(name, batch, marks=() if wanted else pytest.mark.full)
 
 
 @pytest.mark.parametrize(("name", "batch"), list(each_batch()))
@@ -94,30 +109,44 @@ def test_every_batch(name, batch):
     assert_agrees(name, QUICK, batch)
 
 
+# torch takes seconds for each, and so does JAX where it compiles every operation; the full tier has more.
+FIRST = SOME if COMPILED != QUICK and BACKEND != "torch" else SOME[:1]
+# torch takes 20 s to trace a loop over tiles: it does that of one loss, and that without tiles of each.
+TRACED = [name for name in FUNCTIONS if BACKEND != "torch" or "tile=4" not in name or name == "supcon tile=4"]
+
+
 @pytest.mark.parametrize("mode", [mode for mode in ("eager", COMPILED) if mode != QUICK])
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", in_full(FUNCTIONS, TRACED))
 def test_eager_and_compiled(name, mode):
-    # torch takes seconds for each; the full tier has more. It compiles overlap losses whole, as `fullgraph=True` asks.
+    # torch compiles overlap losses whole, as `fullgraph=True` asks.
     whole = BACKEND == "torch" and "labels [B, 2]" not in CASES[name].batches
     if whole:
         graph_breaks()
-    for batch in SOME if mode == COMPILED and BACKEND != "torch" else SOME[:1]:
+    for batch in FIRST:
         if batch in CASES[name].batches:
             assert_agrees(name, mode, batch)
     assert not whole or not graph_breaks()
 
 
-# torch takes seconds to compile a function where the others take less than one: it is done to each once, and above.
+def each_mode():
+    """Each function in every other mode; on TensorFlow, which has four, each other case in one of them, in turn."""
+    others = [mode for mode in MODES if mode not in (QUICK, "aot_eager")]
+    for number, name in enumerate(CASES):
+        if name in TRACED:
+            yield from ((name, mode) for mode in others)
+        elif BACKEND == "tensorflow":
+            yield name, others[number % len(others)]
+
+
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("name", "mode"),
-    [(n, m) for n in CASES for m in MODES if m not in (QUICK, "aot_eager") and (m != "inductor" or n in FUNCTIONS)],
-)
+@pytest.mark.parametrize(("name", "mode"), list(each_mode()))
 def test_every_mode(name, mode):
-    some = SOME if "unknown" in mode or BACKEND == "torch" else MORE
-    for batch in CASES[name].batches:
-        # JAX compiles each operation by itself then.
-        if batch in some or (mode == "eager" and BACKEND != "jax"):
+    # To generate code takes torch 10 s for each shape, and an empty batch is eager's.
+    some = SOME if name in FUNCTIONS and mode != "inductor" else SOME[:1]
+    if name in FUNCTIONS and mode in ("eager", COMPILED):  # what the default tier leaves
+        some = [batch for batch in (MORE if mode == "graph" else SOME) if batch not in FIRST]
+    for batch in some:
+        if batch in CASES[name].batches:
             assert_agrees(name, mode, batch)
 
 
@@ -152,8 +181,13 @@ def test_shares_of_every_batch():
         assert_agrees("pairwise_user_loss", QUICK, batch, SHARED["pairwise_user_loss"])
 
 
-@pytest.mark.parametrize("dtype", ["float16", pytest.param("bfloat16", marks=pytest.mark.full)])
-@EACH_CLASS
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        *((name, "float16") for name in CLASSES),
+        *(pytest.param(name, "bfloat16", marks=pytest.mark.full) for name in KINDS),
+    ],
+)
 def test_half_precision_inputs_are_computed_in_float32(name, dtype):
     case = CASES[name]
     y, x = case.batches["random"]
@@ -168,7 +202,8 @@ def test_half_precision_inputs_are_computed_in_float32(name, dtype):
     assert abs(error) <= VALUE * np.sum(case.scale(y, exact))
 
 
-@EACH_CLASS
+# JAX has none, and the results of float32.
+@pytest.mark.parametrize("name", in_full(CLASSES, SHORT) if BACKEND == "jax" else in_full(KINDS, CLASSES))
 def test_float64_inputs_are_computed_in_float64_where_the_backend_has_it(name):
     case = CASES[name]
     y, x = case.batches["random"]
@@ -194,16 +229,18 @@ def summed(name):
     return quick(CASES[name].loss())
 
 
+def each_weighted():
+    """As above: in the default tier a batch of each kind, and an empty one of each class."""
+    for name, case in CASES.items():
+        for batch in case.batches:
+            default = (batch == "random" and name in KINDS) or (batch in SOME and name in CLASSES)
+            if default or alike(case, batch) or name in CLASSES:
+                yield pytest.param(name, batch, marks=() if default else pytest.mark.full)
+
+
 # The numbers of one feature are what `ContrastiveLoss` warns of in compiled code.
 @pytest.mark.filterwarnings("ignore:`labels` are classes of rows")
-@pytest.mark.parametrize(
-    ("name", "batch"),
-    [
-        pytest.param(name, batch, marks=() if batch in SOME else pytest.mark.full)
-        for name, case in CASES.items()
-        for batch in case.batches
-    ],
-)
+@pytest.mark.parametrize(("name", "batch"), list(each_weighted()))
 def test_loss_and_weights(name, batch):
     case = CASES[name]
     y, x = case.batches[batch]
@@ -239,7 +276,7 @@ def test_mask_is_a_weight_of_zero(name):
     assert abs(float(case.loss()(y, masked, weights)) - case.total(case.oracle, y, x, kept * weights)) <= tolerance
 
 
-@EACH_CLASS
+@pytest.mark.parametrize("name", in_full(CASES, CLASSES))
 def test_config_round_trip_keeps_everything(name):
     case = CASES[name]
     loss = case.loss(name="mine", dtype="bfloat16")
@@ -300,13 +337,7 @@ def test_one_step_of_fit_is_the_step_of_the_oracle(name):
     assert_moved(case, y, x, weights, history.history["loss"][0], dense, start, rate)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=() if "labels [B, 2]" in CASES[n].batches or n == "dice" else pytest.mark.full)
-        for n in CLASSES
-    ],
-)
+@pytest.mark.parametrize("name", in_full(CLASSES, SHORT))
 def test_inside_a_layer_of_a_model_that_knows_no_batch_size(name):
     """Trained one step, on a loss that a layer adds."""
     case = CASES[name]

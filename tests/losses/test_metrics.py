@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from frameworks import BACKEND
+from frameworks import BACKEND, full_on
 from keras import ops
 
 from multiloss import losses, metrics
@@ -219,6 +219,7 @@ def test_states_of_processes_add_up(case):
     assert type(whole).from_config(whole.get_config()).get_config() == whole.get_config()
 
 
+@full_on("jax")
 def test_states_of_more_than_float32_counts_add_up():
     metric = JaccardIndex(mode="binary")
     metric.merge_state(np.array([[2.0**40], [0], [1], [0]]), np.array([[1.0], [0], [0], [0]]))
@@ -229,6 +230,7 @@ def test_states_of_more_than_float32_counts_add_up():
         metric.merge_state(np.zeros((4, 2)))
 
 
+@full_on("jax")
 @pytest.mark.parametrize("average", [None, "macro"])
 def test_small_indices_are_not_lost(average):
     metric = JaccardIndex(thresh=None, average=average)
@@ -236,6 +238,7 @@ def test_small_indices_are_not_lost(average):
     assert np.squeeze(ops.convert_to_numpy(metric.result())) == pytest.approx(5e-10, rel=1e-6)  # float32
 
 
+@full_on("jax")
 def test_classes_never_seen():
     metric = DiceCoefficient(mode="multilabel", average=None)
     metric.update_state(np.array([[[1, 0]]]), np.array([[[0.9, 0.1]]], np.float32))
@@ -246,6 +249,7 @@ def test_classes_never_seen():
     assert float(DiceCoefficient().result()) == 0
 
 
+@full_on("jax")
 def test_single_pixels_among_many_are_counted():
     """float32 alone stays at 2^24."""
     metric = JaccardIndex(thresh=None)
@@ -369,6 +373,7 @@ def test_stateless_updates():
 EASY = {"empty": "skip_unseen", "chosen": range(C), "class_weight": [1.0] * C, "ignored": None}
 
 
+@full_on("jax")
 @pytest.mark.parametrize("kind", ["metrics", "weighted_metrics"])
 def test_metrics_leave_out_what_a_keras_mask_does(kind):
     """Of steps of which half are masked, and the others predicted perfectly, but for one in the second sample."""
@@ -465,6 +470,7 @@ def test_confusion_matrix(normalize):
         np.testing.assert_allclose(numbers(alike.result()), value, **CLOSE)
 
 
+@full_on("jax")
 def test_confusion_matrix_of_masks_and_of_labels():
     one, each = ConfusionMatrix(), ConfusionMatrix(thresh=0.25, mode="multilabel")
     one.update_state(MASKS, SCORES, WEIGHTS)
@@ -477,6 +483,7 @@ def test_confusion_matrix_of_masks_and_of_labels():
         np.testing.assert_allclose(numbers(matrix.result()), rows if matrix is each else rows[0], **CLOSE)
 
 
+@full_on("jax")
 def test_long_counts_of_a_confusion_matrix_are_exact():
     """XLA on a CPU adds one by one, which of a million weights of a third is off by 1e-4."""
     truth, found = rng.integers(0, 2, (1, 2**20)), rng.integers(0, 2, (1, 2**20))

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from cases import PARTS, gradient_of
-from frameworks import FAST, QUICK, evaluate, modes
+from frameworks import FAST, QUICK, evaluate, full_on, modes
 from keras import ops
 from overlap import CLOSE
 
@@ -49,6 +49,7 @@ def test_values_and_gradients_are_those_of_the_formula(mode):
     np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)  # quotients of sums of float32
 
 
+@full_on("jax")
 def test_an_author_inherits_every_option():
     def call(y, x, mask=None, **options):
         return ops.convert_to_numpy(Balanced(empty="formula", **options).call(y, x, mask))
@@ -147,6 +148,7 @@ def test_what_is_said_to_an_author():
         Scalar()(CLASSES, PARTS)
 
 
+@full_on("jax")
 def test_the_loss_of_the_document_is_what_it_says():
     names = {"__name__": "document"}
     for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):

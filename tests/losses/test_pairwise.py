@@ -8,7 +8,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from frameworks import BACKEND, FAST, QUICK, evaluate, modes
+from frameworks import BACKEND, FAST, QUICK, evaluate, full_on, modes, quick, ways
 from keras import ops
 
 from multiloss import ContrastiveLoss, PairwiseUserLoss, SupConLoss, _arguments, encode_ids, oracles, pairwise_user_loss
@@ -51,6 +51,7 @@ def test_reductions_are_those_of_keras():
     assert PairwiseUserLoss().reduction == keras.losses.MeanSquaredError().reduction
 
 
+@full_on("jax")
 def test_moving_turning_or_mirroring_all_points_changes_nothing():
     rng = np.random.default_rng(1)
     x = rng.normal(size=(20, 3))
@@ -76,8 +77,7 @@ def test_equal_terms_are_not_all_rounded_the_same_way(mode):
         assert (np.abs(rows - expected) <= 1e-6 * oracles.pairwise_user_loss(np.zeros(32), x)).all()
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(2))
 def test_gradient_of_close_points_does_not_overflow(mode, tile):
     """A weight of 1000 over a distance of 1e-36 is beyond float32; the gradient, 1000, is not."""
     x = np.array([[0, 0], [1e-36, 0]], np.float32)
@@ -86,7 +86,7 @@ def test_gradient_of_close_points_does_not_overflow(mode, tile):
     np.testing.assert_allclose(gradient, [[-1000, 0], [1000, 0]], rtol=1e-6)  # float32
 
 
-@pytest.mark.parametrize("floatx", ["float16", "bfloat16"])
+@pytest.mark.parametrize("floatx", ["float16", pytest.param("bfloat16", marks=pytest.mark.full)])
 def test_fit_under_another_floatx(floatx):
     keras.config.set_floatx(floatx)
     keras.config.set_dtype_policy(floatx)
@@ -100,10 +100,11 @@ def test_fit_under_another_floatx(floatx):
     assert np.isfinite(float(history.history["loss"][0]))
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("margin", [None, 0.5])
-@pytest.mark.parametrize("tile", [2, "all"])
-def test_coincident_rows_contribute_exactly_nothing(mode, margin, tile):
+@pytest.mark.parametrize(
+    ("margin", "tile", "mode"),
+    [(None, 2, QUICK), (None, "all", QUICK), *(pytest.param(0.5, *way.values, marks=way.marks) for way in ways(2))],
+)
+def test_coincident_rows_contribute_exactly_nothing(margin, tile, mode):
     # 0.1 and 1/3 have no exact float32 form; a product formula would see two different roundings of them.
     x = np.repeat(np.array([[0.1, 1 / 3, 1e6, -7.7]], np.float32), 5, axis=0)
     loss = functools.partial(pairwise_user_loss, margin=margin, tile=tile)
@@ -112,8 +113,7 @@ def test_coincident_rows_contribute_exactly_nothing(mode, margin, tile):
     np.testing.assert_array_equal(gradient, np.zeros((5, 4)))
 
 
-@pytest.mark.parametrize("mode", modes(QUICK, of=FAST))
-@pytest.mark.parametrize("tile", [2, "all"])
+@pytest.mark.parametrize(("tile", "mode"), ways(2))
 def test_no_gradient_beyond_the_margin(mode, tile):
     x = np.array([[0.0], [1.0], [10.0]], np.float32)
     value, gradient = evaluate(mode, functools.partial(pairwise_user_loss, margin=2, tile=tile), np.array([1, 2, 3]), x)
@@ -130,7 +130,8 @@ def test_a_nan_or_infinity_shows_in_the_loss(margin, tile):
         x[1, 0] = bad
         for ids in ([1, 1, 2, 2], [1, 2, 3, 4], [1, 1, 1, 1]):  # each row has the bad one in a pair
             assert np.isnan(evaluate(QUICK, rows, np.array(ids), x)[0]).all()
-    assert np.isnan(as_numpy(PairwiseUserLoss(margin=margin, tile=tile)([1, 1, 2, 2], x)))
+    loss = quick(PairwiseUserLoss(margin=margin, tile=tile))
+    assert np.isnan(as_numpy(loss(np.array([1, 1, 2, 2]), x)))
 
 
 # --- ids: exact from the caller to the comparison ------------------------------------------------------------------

@@ -6,7 +6,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from frameworks import BACKEND
+from frameworks import BACKEND, full_on
 from keras import ops
 
 from multiloss import ContrastiveLoss, RowsWithoutPositives, SupConLoss, encode_ids
@@ -34,6 +34,7 @@ def warnings_of(function):
 # --- flags of pairs --------------------------------------------------------------------------------------------------
 
 
+@full_on("jax")
 @pytest.mark.parametrize("labels", [FLAGS, FLAGS[:, None].astype(np.uint8), FLAGS == 1], ids=["[B]", "[B, 1]", "bool"])
 def test_flags_of_pairs_warn_once(labels):
     loss = ContrastiveLoss()
@@ -44,6 +45,7 @@ def test_flags_of_pairs_warn_once(labels):
         ContrastiveLoss(ignore_label=9)(labels, X[:, :1])
 
 
+@full_on("jax")
 def test_classes_and_embeddings_do_not_warn():
     ContrastiveLoss()(FLAGS, X)
     ContrastiveLoss()(FLAGS + 1, X[:, :1])
@@ -67,6 +69,7 @@ def test_flags_as_floats_are_told_what_labels_are():
 # --- no positives ----------------------------------------------------------------------------------------------------
 
 
+@full_on("jax")
 @pytest.mark.parametrize("labels", [np.arange(6), encode_ids([f"user {k}" for k in range(6)])], ids=["[B]", "[B, 2]"])
 def test_a_batch_without_positives_warns_once(labels):
     loss = SupConLoss()
@@ -77,6 +80,7 @@ def test_a_batch_without_positives_warns_once(labels):
         SupConLoss()(labels, X, ref_labels=labels[:0], ref_embeddings=X[:0])
 
 
+@full_on("jax")
 def test_what_has_positives_does_not_warn():
     labels = np.array([1, 2, 3, 4, 5, 1])
     SupConLoss()(labels, X)

@@ -219,13 +219,15 @@ def test_values_on_a_backend_without_derivatives(monkeypatch):
 
 
 def test_a_model_saved_here_loads_in_another_process(tmp_path):
-    for number, loss in enumerate([multiloss.dice_loss(1.0, 0.5), multiloss.PairwiseUserLoss(margin=2.5)]):
+    made, paths = [multiloss.dice_loss(1.0, 0.5), multiloss.PairwiseUserLoss(margin=2.5)], []
+    for loss in made:
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
         model.compile(loss=loss)
-        path = tmp_path / f"{number}.keras"
-        model.save(path)
-        program = f"import multiloss, keras; print(keras.models.load_model({str(path)!r}).loss.get_config())"
-        assert run(program) == f"{loss.get_config()}\n"
+        paths.append(str(tmp_path / f"{loss.name}.keras"))
+        model.save(paths[-1])
+    program = "import multiloss, keras\n"
+    program += f"for path in {paths}: print(keras.models.load_model(path).loss.get_config())"
+    assert run(program) == "".join(f"{loss.get_config()}\n" for loss in made)
 
 
 def test_under_tox_the_wheel_is_tested_not_the_checkout():
