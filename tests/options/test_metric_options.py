@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from keras import ops
@@ -208,8 +207,8 @@ def texts(axes):
     return [text.get_text() for text in axes.texts], [tick.get_text() for tick in axes.get_xticklabels()]
 
 
+@pytest.mark.full
 def test_a_picture_has_the_numbers_and_the_names():
-    mpl.use("Agg")
     from matplotlib import pyplot
 
     names = ["background", "liver", "tumour"]
