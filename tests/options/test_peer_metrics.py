@@ -94,7 +94,7 @@ def evaluate(ours, data, taken):
     def bound(name):
         def metric(mode=default, **options):
             y_true, y_pred, more = given(data, mode, taken)
-            one = getattr(metrics, name)(mode=mode, **options, **more)
+            one = getattr(metrics, name)(mode=mode, **{**more, **options})
             for batch in (slice(len(y_true) - 1), slice(len(y_true) - 1, None)):
                 weight = None if weights is None else np.array(weights, "float32")[batch]
                 one.update_state(y_true[batch], y_pred[batch], sample_weight=weight)
