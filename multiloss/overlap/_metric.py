@@ -300,7 +300,8 @@ class IndexMetric(StreamingMetric):
         beyond = ops.logical_or(values < self._least - _ROUNDING, values > 1 + _ROUNDING)
         values = ops.where(beyond, ops.full_like(values, float("nan")), ops.clip(values, self._least, 1.0))
         tp, fp, fn, _ = ops.unstack(counts)
-        absent, unseen = tp + fn <= 0, tp + fp + fn <= 0
+        # Not `<= 0`, as soft counts of masks of 255 are, which are not empty.
+        absent, unseen = ops.equal(tp + fn, 0), ops.equal(tp + fp + fn, 0)
         if self.empty == "formula":
             values = ops.where(unseen, ops.full_like(values, self._unseen), values)
         elif self.empty == "worst":

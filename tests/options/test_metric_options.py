@@ -103,6 +103,15 @@ def updated_each():
     return [np.sum((c == TRUTH) & (c == FOUND)) / np.sum((c == TRUTH) | (c == FOUND)) for c in (1, 2)]
 
 
+def test_counts_of_masks_of_255_are_not_empty():
+    """Soft counts of them are below 0."""
+    for kind in (DiceCoefficient, JaccardIndex):
+        for options in ({}, {"average": "micro"}, {"samplewise": True}):
+            metric = kind(mode="multilabel", validate=False, thresh=None, **options)
+            metric.update_state(255 * np.eye(3)[TRUTH], 255 * np.eye(3)[FOUND])
+            assert np.isnan(float(metric.result()))
+
+
 MISTAKES = {
     "average": (
         {"average": "binary"},
