@@ -269,7 +269,8 @@ class IndexMetric(StreamingMetric):
         columns, first = counts.shape[-1], 0 if self.include_background else 1
         chosen = self.classes or range(first, first + columns)
         # A class that is ignored has no truth, but may be predicted where there is truth of others.
-        named = ops.convert_to_tensor([[c != self.ignore_index for c in chosen]], dtype="bool")
+        ignored = self.ignore_index if self._exclusive(columns) else None
+        named = ops.convert_to_tensor([[c != ignored for c in chosen]], dtype="bool")
         among = ops.where(named, counts, ops.zeros_like(counts))
         values, kept = self._with_empty(self._index(*ops.unstack(among)), among)
         if self.average is None:
@@ -293,6 +294,12 @@ class IndexMetric(StreamingMetric):
         if self.class_names is None:
             return one, some
         return ops.concatenate([values, one], axis=-1), ops.concatenate([kept, some], axis=-1)
+
+    def _exclusive(self, columns: int) -> bool:
+        """Return whether classes exclude each other, so that labels are their indices, and not 0 and 1."""
+        if self.mode is None:  # then the shapes tell, and so do options that a mask does not take
+            return columns > 1 or self.classes is not None or not self.include_background
+        return self.mode == "multiclass"
 
     def _with_empty(self, values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return indices `[R, C]` with what `empty` says, and which of them count, which is not the same as NaN."""

@@ -112,6 +112,21 @@ def test_counts_of_masks_of_255_are_not_empty():
             assert np.isnan(float(metric.result()))
 
 
+def test_a_label_of_a_mask_is_no_class():
+    """What is ignored are zeros, or ones, and not class 0 or class 1."""
+    mask, found = TRUTH % 2, FOUND % 2 * 1.0
+    for options in ({}, {"mode": "binary"}, {"mode": "multilabel", "samplewise": True}):
+        metric = Recall(ignore_index=0, **options)
+        value = [np.sum(t * p) / np.sum(t) for t, p in zip(mask, found, strict=True)]
+        value = np.mean(value) if metric.samplewise else np.sum(mask * found) / np.sum(mask)
+        axis = (Ellipsis, None) if metric.mode == "multilabel" else Ellipsis
+        assert float(updated(metric, mask[axis], found[axis]).result()) == pytest.approx(value, abs=1e-6)
+    for ignored, value in ((0, [np.mean(found[mask == 1] == 1)] * 3), (1, [0] * 3)):
+        metric = JaccardIndex(mode="multilabel", ignore_index=ignored, average=None)
+        each = updated(metric, np.stack([mask] * 3, -1), np.stack([found] * 3, -1)).result()
+        np.testing.assert_allclose(ops.convert_to_numpy(each), value, atol=1e-6)
+
+
 MISTAKES = {
     "average": (
         {"average": "binary"},
