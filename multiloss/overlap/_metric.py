@@ -126,7 +126,8 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
             return m.p
         scores = m.p if m.logits is None else m.logits  # of which a softmax may make equal probabilities
         labels = ops.one_hot(ops.argmax(scores, axis=-1), scores.shape[-1], dtype=scores.dtype)
-        return ops.where(ops.isnan(scores), scores, labels)
+        # All of the pixel: which class is the most probable one beside NaN differs by backend.
+        return ops.where(ops.any(ops.isnan(scores), axis=-1, keepdims=True), float("nan"), labels)
 
     def _totals(self) -> Tensor:
         return _value(self._sums) - _value(self._lost)

@@ -127,6 +127,16 @@ def test_a_label_of_a_mask_is_no_class():
         np.testing.assert_allclose(ops.convert_to_numpy(each), value, atol=1e-6)
 
 
+def test_nan_beside_probabilities_has_no_class():
+    """The most probable one would be another on each backend."""
+    found = np.eye(3, dtype=np.float32)[FOUND]
+    found[0, 0, 0] = 0.25, np.nan, 0.75
+    for logits in (False, True):
+        options = {"mode": "multiclass", "from_logits": logits}
+        assert np.isnan(float(updated(JaccardIndex(classes=(2,), **options), TRUTH, found).result()))
+        assert np.isnan(ops.convert_to_numpy(updated(ConfusionMatrix(**options), TRUTH, found).result())).sum() == 1
+
+
 MISTAKES = {
     "average": (
         {"average": "binary"},
