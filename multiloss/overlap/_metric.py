@@ -83,6 +83,10 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         """Return the shape of the sums of so many classes; None if it depends on classes, which are not known."""
         raise NotImplementedError
 
+    def _is_of_sums(self, shape: tuple[int, ...]) -> bool:
+        """Return whether sums can have a shape, of whatever number of classes."""
+        raise NotImplementedError
+
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
         """Return the sums of a batch of hard labels `m.p`."""
         raise NotImplementedError
@@ -144,7 +148,7 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
 
     def merge_state(self, *states: Any) -> None:
         """Add what `state()` returned of metrics with the same options."""
-        arrays = [array for array in (np.asarray(state, np.float64) for state in states) if array.shape != (0,)]
+        arrays = [array for array in map(self._checked_state, states) if array.shape != (0,)]
         shapes = [*({tuple(self._sums.shape)} if self._sums is not None else ()), *(array.shape for array in arrays)]
         if len({*shapes}) > 1:
             raise ValueError(f"`states` must be of the same options and classes. Received shapes: {shapes}")
@@ -156,6 +160,17 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         rounded = total.astype(np.float32)
         self._sums.assign(rounded)
         self._lost.assign((rounded - total).astype(np.float32))
+
+    def _checked_state(self, state: Any) -> np.ndarray:
+        try:
+            array = np.asarray(state, np.float64)
+        except (TypeError, ValueError):
+            received = type(state).__name__
+        else:
+            if array.shape == (0,) or self._is_of_sums(array.shape):
+                return array
+            received = f"shape {array.shape}"
+        raise TypeError(f"`states` must be arrays that `state()` returned. Received: {received}")
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
@@ -250,6 +265,9 @@ class IndexMetric(StreamingMetric):
             return None
         counted = len(self._counted(classes))
         return (3, counted + (self.average is not None)) if self.samplewise else (4, counted)
+
+    def _is_of_sums(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == 2 and shape[0] == (3 if self.samplewise else 4)
 
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
         c = Counts(m, self._counting)

@@ -103,6 +103,9 @@ class ConfusionMatrix(StreamingMetric):
             return (classes, 2, 2)
         return (2, 2) if classes == 1 else (classes, classes)
 
+    def _is_of_sums(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == 2 + (self.mode == "multilabel") and shape[-1] == shape[-2]
+
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
         if m.mode == "multiclass":
             matrix = self._of_classes(m)

@@ -137,6 +137,22 @@ def test_nan_beside_probabilities_has_no_class():
         assert np.isnan(ops.convert_to_numpy(updated(ConfusionMatrix(**options), TRUTH, found).result())).sum() == 1
 
 
+@pytest.mark.parametrize(
+    ("metric", "state", "received"),
+    [
+        (JaccardIndex(), JaccardIndex(), "JaccardIndex"),
+        (JaccardIndex(), [[[1.0], [0.0], [0.0], [0.0]]], "shape (1, 4, 1)"),
+        (JaccardIndex(samplewise=True, average=None), np.zeros((4, 2)), "shape (4, 2)"),
+        (ConfusionMatrix(), np.zeros((4, 2)), "shape (4, 2)"),
+    ],
+)
+def test_what_is_no_state_is_refused(metric, state, received):
+    with pytest.raises(
+        TypeError, match=re.escape(f"`states` must be arrays that `state()` returned. Received: {received}")
+    ):
+        metric.merge_state(state)
+
+
 MISTAKES = {
     "average": (
         {"average": "binary"},
