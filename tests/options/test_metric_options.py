@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import keras
 import matplotlib as mpl
 import numpy as np
 import pytest
@@ -77,11 +78,21 @@ def test_label_maps_that_were_not_said_to_be_are_refused(call, most):
     """Of two classes, too, whose indices are 0 and 1."""
     message = (
         "`y_pred` must have probabilities of classes along axis -1 in multiclass mode. Received integers of the shape "
-        "of `y_true`, (4, 5, 6), that are not one-hot there. Metrics take class indices as predictions with "
-        "`sparse_y_pred=True` and `num_classes`; a loss cannot be trained with them"
+        "of `y_true`, (4, 5, 6), that are not one-hot there (in a model, where nothing is known of values at first, "
+        "make one-hot ones floats). Metrics take class indices as predictions with `sparse_y_pred=True` and "
+        "`num_classes`; a loss cannot be trained with them"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         call(TRUTH % most, FOUND % most)
+
+
+def test_integers_in_a_model_are_refused_with_what_to_do():
+    """There they have no values, on torch neither, as Keras calls metrics with placeholders first."""
+    model = keras.Sequential([keras.Input((5, 6, 3), dtype="uint8"), keras.layers.Identity()])
+    model.compile(loss=lambda y, x: ops.zeros(ops.shape(x)[:1]), metrics=[JaccardIndex(mode="multiclass")])
+    bits = ONE_HOT.astype("uint8")
+    with pytest.raises(ValueError, match=r"in a model, .*, make one-hot ones floats"):
+        model.evaluate(bits, bits, verbose=0)
 
 
 def test_results_beyond_their_range_are_nan():
@@ -242,6 +253,12 @@ def test_batches_that_do_not_fit_the_options():
     message = "`y_pred` must have whole class indices from 0 to 2. Received values that are not whole numbers"
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, FOUND + 0.5)
+    message = (
+        "`y_pred` must be class indices of the shape of `y_true`, (4, 5, 6), for `sparse_y_pred=True`. Received shape: "
+        "(4, 5, 6, 3). Probabilities need `sparse_y_pred=False`"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, found)
     metric = updated(JaccardIndex(), TRUTH, found)
     message = "`y_pred` must have the classes of the batches before, for sums of shape (4, 3). Received: 4 classes"
     with pytest.raises(ValueError, match=re.escape(message)):
