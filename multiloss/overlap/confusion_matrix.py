@@ -119,7 +119,9 @@ class ConfusionMatrix(StreamingMetric):
     def _of_classes(self, m: Masks) -> Tensor:
         """Return the sums of weights of pixels of each class of truth and of predictions, `[C, C]`."""
         classes = m.p.shape[-1]
-        weight = ops.cast(ops.any(m.t > 0, axis=-1), m.p.dtype)  # a pixel may be of no class
+        # A pixel may be of no class, and so may a class index that was not checked.
+        known = ops.logical_and(ops.any(m.t > 0, axis=-1), ops.any(m.p > 0, axis=-1))
+        weight = ops.cast(known, m.p.dtype)
         if m.weight is not None:
             if m.weight.shape[-1] != 1:
                 raise ValueError("`sample_weight` must be of pixels for a confusion matrix. Received one of classes")
@@ -182,6 +184,6 @@ def _draw(ax: Any, matrix: np.ndarray, labels: list[str], number: str) -> None:
     if len(labels) > _MOST_NUMBERS:
         return
     for (row, column), value in np.ndenumerate(matrix):
-        whole = value == round(value) or number != "{:.0f}"
+        whole = float(value).is_integer() or number != "{:.0f}"
         text = (number if whole else "{:.3g}").format(value)
         ax.text(column, row, text, ha="center", va="center", color="white" if value > matrix.max() / 2 else "black")

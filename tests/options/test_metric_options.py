@@ -108,6 +108,10 @@ def test_results_beyond_their_range_are_nan():
     metric.update_state(TRUTH, np.where(FOUND == 0, 9, FOUND))  # which is no class
     value = np.mean([0, *(iou_of for iou_of in updated_each())])
     assert float(metric.result()) == pytest.approx(value, abs=1e-6)
+    matrix = ConfusionMatrix(sparse_y_pred=True, num_classes=3, validate=False)
+    matrix.update_state(TRUTH, np.where(FOUND == 0, 9, FOUND))
+    columns = [np.sum(c == FOUND) * (c > 0) for c in range(3)]
+    np.testing.assert_array_equal(ops.convert_to_numpy(matrix.result()).sum(axis=0), columns)
 
 
 def updated_each():
@@ -294,6 +298,9 @@ def test_a_picture_has_the_numbers_and_the_names():
     assert [texts(axes)[1] for axes in each.plot()] == [[f"not {c}", str(c)] for c in range(3)]
     many = updated(ConfusionMatrix(sparse_y_pred=True, num_classes=30), TRUTH, FOUND)
     assert texts(many.plot())[0] == []  # they would not be legible
+    unknown = ConfusionMatrix(num_classes=2)
+    unknown.merge_state([[np.nan, 1], [2.5, 0]])
+    assert texts(unknown.plot())[0] == ["nan", "1", "2.5", "0"]
     pyplot.close("all")
 
 
