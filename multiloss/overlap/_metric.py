@@ -134,7 +134,8 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         return ops.where(ops.any(ops.isnan(scores), axis=-1, keepdims=True), float("nan"), labels)
 
     def _totals(self) -> Tensor:
-        return _value(self._sums) - _value(self._lost)
+        dtype = _arguments.at_least_float32(self.dtype)
+        return ops.cast(_value(self._sums), dtype) - ops.cast(_value(self._lost), dtype)
 
     def state(self) -> np.ndarray:
         """Return what was added up, of float64, which `merge_state` adds to a metric of another process.

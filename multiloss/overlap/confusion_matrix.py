@@ -39,7 +39,8 @@ class ConfusionMatrix(StreamingMetric):
             that are predicted so (of each column), or "all" of all pixels. 0 / 0 is 0.
         class_names: a name for each class, for `plot`.
         mode: as in `DiceCoefficient`, and so are the other arguments.
-        dtype: dtype of the result; counts are as exact as those of `DiceCoefficient`.
+        dtype: dtype of the result; counts are as exact as those of `DiceCoefficient`, in the result above 2^24 only for
+            "float64" (as in `state()`).
 
     Raises:
         TypeError, ValueError: as `DiceCoefficient`, and for a `sample_weight` of classes.
