@@ -18,7 +18,8 @@ from multiloss.overlap._engine.sums import Counts
 Average = Literal["macro", "micro", "weighted"]
 Empty = Literal["skip_unseen", "skip", "formula", "worst"]
 
-_ROUNDING = 1e-3
+# How far indices may leave their range: truth and predictions may by rounding, and products of them more.
+_ROUNDING = 4 * ranges.ROUNDING
 
 
 class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # Keras has no types
@@ -323,7 +324,6 @@ class IndexMetric(StreamingMetric):
 
     def _with_empty(self, values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return indices `[R, C]` with what `empty` says, and which of them count, which is not the same as NaN."""
-        # Rounding of soft counts may leave the range by a little; by more, truth or predictions have.
         beyond = ops.logical_or(values < self._least - _ROUNDING, values > 1 + _ROUNDING)
         values = ops.where(beyond, ops.full_like(values, float("nan")), ops.clip(values, self._least, 1.0))
         tp, fp, fn, _ = ops.unstack(counts)

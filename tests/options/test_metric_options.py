@@ -127,6 +127,14 @@ def test_counts_of_masks_of_255_are_not_empty():
             assert np.isnan(float(metric.result()))
 
 
+def test_rounding_that_is_let_through_does_not_leave_the_range():
+    """Probabilities may be the number of bfloat16 above 1."""
+    for kind in (DiceCoefficient, JaccardIndex, Recall):
+        metric = kind(mode="multilabel", thresh=None)
+        metric.update_state(np.ones((2, 3, 2)), np.full((2, 3, 2), 1 + 2**-7, np.float32))
+        assert float(metric.result()) == 1
+
+
 def test_a_label_of_a_mask_is_no_class():
     """What is ignored are zeros, or ones, and not class 0 or class 1."""
     mask, found = TRUTH % 2, FOUND % 2 * 1.0
