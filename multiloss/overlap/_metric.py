@@ -18,7 +18,8 @@ from multiloss.overlap._engine.sums import Counts
 Average = Literal["macro", "micro", "weighted"]
 Empty = Literal["skip_unseen", "skip", "formula", "worst"]
 
-_ROUNDING = 1e-3
+# How far indices may leave their range: truth and predictions may by rounding, and products of them more.
+_ROUNDING = 4 * ranges.ROUNDING
 
 
 class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # Keras has no types
@@ -84,6 +85,10 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         """Return the shape of the sums of so many classes; None if it depends on classes, which are not known."""
         raise NotImplementedError
 
+    def _is_of_sums(self, shape: tuple[int, ...]) -> bool:
+        """Return whether sums can have a shape, of whatever number of classes."""
+        raise NotImplementedError
+
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
         """Return the sums of a batch of hard labels `m.p`."""
         raise NotImplementedError
@@ -127,7 +132,8 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
             return m.p
         scores = m.p if m.logits is None else m.logits  # of which a softmax may make equal probabilities
         labels = ops.one_hot(ops.argmax(scores, axis=-1), scores.shape[-1], dtype=scores.dtype)
-        return ops.where(ops.isnan(scores), scores, labels)
+        # All of the pixel: which class is the most probable one beside NaN differs by backend.
+        return ops.where(ops.any(ops.isnan(scores), axis=-1, keepdims=True), float("nan"), labels)
 
     def _negatives(self, c: Counts) -> Tensor:
         """Return true negatives, as a difference where it is exact, or where there need only be some number of them."""
@@ -135,7 +141,8 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         return c.pixels - c.tp - c.fp - c.fn if whole or not self._needs_negatives else c.tn
 
     def _totals(self) -> Tensor:
-        return _value(self._sums) - _value(self._lost)
+        dtype = _arguments.at_least_float32(self.dtype)
+        return ops.cast(_value(self._sums), dtype) - ops.cast(_value(self._lost), dtype)
 
     def state(self) -> np.ndarray:
         """Return what was added up, of float64, which `merge_state` adds to a metric of another process.
@@ -149,7 +156,7 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
 
     def merge_state(self, *states: Any) -> None:
         """Add what `state()` returned of metrics with the same options."""
-        arrays = [array for array in (np.asarray(state, np.float64) for state in states) if array.shape != (0,)]
+        arrays = [array for array in map(self._checked_state, states) if array.shape != (0,)]
         shapes = [*({tuple(self._sums.shape)} if self._sums is not None else ()), *(array.shape for array in arrays)]
         if len({*shapes}) > 1:
             raise ValueError(f"`states` must be of the same options and classes. Received shapes: {shapes}")
@@ -161,6 +168,17 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         rounded = total.astype(np.float32)
         self._sums.assign(rounded)
         self._lost.assign((rounded - total).astype(np.float32))
+
+    def _checked_state(self, state: Any) -> np.ndarray:
+        try:
+            array = np.asarray(state, np.float64)
+        except (TypeError, ValueError):
+            received = type(state).__name__
+        else:
+            if array.shape == (0,) or self._is_of_sums(array.shape):
+                return array
+            received = f"shape {array.shape}"
+        raise TypeError(f"`states` must be arrays that `state()` returned. Received: {received}")
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor."""
@@ -256,6 +274,9 @@ class IndexMetric(StreamingMetric):
         counted = len(self._counted(classes))
         return (3, counted + (self.average is not None)) if self.samplewise else (4, counted)
 
+    def _is_of_sums(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == 2 and shape[0] == (3 if self.samplewise else 4)
+
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
         c = Counts(m, self._counting)
         counts = ops.stack([c.tp, c.fp, c.fn, self._negatives(c)])
@@ -276,7 +297,8 @@ class IndexMetric(StreamingMetric):
         columns, first = counts.shape[-1], 0 if self.include_background else 1
         chosen = self.classes or range(first, first + columns)
         # A class that is ignored has no truth, but may be predicted where there is truth of others.
-        named = ops.convert_to_tensor([[c != self.ignore_index for c in chosen]], dtype="bool")
+        ignored = self.ignore_index if self._exclusive(columns) else None
+        named = ops.convert_to_tensor([[c != ignored for c in chosen]], dtype="bool")
         among = ops.where(named, counts, ops.zeros_like(counts))
         values, kept = self._with_empty(self._index(*ops.unstack(among)), among)
         if self.average is None:
@@ -301,13 +323,19 @@ class IndexMetric(StreamingMetric):
             return one, some
         return ops.concatenate([values, one], axis=-1), ops.concatenate([kept, some], axis=-1)
 
+    def _exclusive(self, columns: int) -> bool:
+        """Return whether classes exclude each other, so that labels are their indices, and not 0 and 1."""
+        if self.mode is None:  # then the shapes tell, and so do options that a mask does not take
+            return columns > 1 or self.classes is not None or not self.include_background
+        return self.mode == "multiclass"
+
     def _with_empty(self, values: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return indices `[R, C]` with what `empty` says, and which of them count, which is not the same as NaN."""
-        # Rounding of soft counts may leave the range by a little; by more, truth or predictions have.
         beyond = ops.logical_or(values < self._least - _ROUNDING, values > 1 + _ROUNDING)
         values = ops.where(beyond, ops.full_like(values, float("nan")), ops.clip(values, self._least, 1.0))
         tp, fp, fn, _ = ops.unstack(counts)
-        absent, unseen = tp + fn <= 0, tp + fp + fn <= 0
+        # Not `<= 0`, as soft counts of masks of 255 are, which are not empty.
+        absent, unseen = ops.equal(tp + fn, 0), ops.equal(tp + fp + fn, 0)
         if self.empty == "formula":
             values = ops.where(unseen, ops.full_like(values, self._unseen), values)
         elif self.empty == "worst":

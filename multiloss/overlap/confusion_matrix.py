@@ -39,7 +39,8 @@ class ConfusionMatrix(StreamingMetric):
             that are predicted so (of each column), or "all" of all pixels. 0 / 0 is 0.
         class_names: a name for each class, for `plot`.
         mode: as in `DiceCoefficient`, and so are the other arguments.
-        dtype: dtype of the result; counts are as exact as those of `DiceCoefficient`.
+        dtype: dtype of the result; counts are as exact as those of `DiceCoefficient`, in the result above 2^24 only for
+            "float64" (as in `state()`).
 
     Raises:
         TypeError, ValueError: as `DiceCoefficient`, and for a `sample_weight` of classes.
@@ -103,6 +104,9 @@ class ConfusionMatrix(StreamingMetric):
             return (classes, 2, 2)
         return (2, 2) if classes == 1 else (classes, classes)
 
+    def _is_of_sums(self, shape: tuple[int, ...]) -> bool:
+        return len(shape) == 2 + (self.mode == "multilabel") and shape[-1] == shape[-2]
+
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
         if m.mode == "multiclass":
             matrix = self._of_classes(m)
@@ -116,7 +120,9 @@ class ConfusionMatrix(StreamingMetric):
     def _of_classes(self, m: Masks) -> Tensor:
         """Return the sums of weights of pixels of each class of truth and of predictions, `[C, C]`."""
         classes = m.p.shape[-1]
-        weight = ops.cast(ops.any(m.t > 0, axis=-1), m.p.dtype)  # a pixel may be of no class
+        # A pixel may be of no class, and so may a class index that was not checked.
+        known = ops.logical_and(ops.any(m.t > 0, axis=-1), ops.any(m.p > 0, axis=-1))
+        weight = ops.cast(known, m.p.dtype)
         if m.weight is not None:
             if m.weight.shape[-1] != 1:
                 raise ValueError("`sample_weight` must be of pixels for a confusion matrix. Received one of classes")
@@ -179,6 +185,6 @@ def _draw(ax: Any, matrix: np.ndarray, labels: list[str], number: str) -> None:
     if len(labels) > _MOST_NUMBERS:
         return
     for (row, column), value in np.ndenumerate(matrix):
-        whole = value == round(value) or number != "{:.0f}"
+        whole = float(value).is_integer() or number != "{:.0f}"
         text = (number if whole else "{:.3g}").format(value)
         ax.text(column, row, text, ha="center", va="center", color="white" if value > matrix.max() / 2 else "black")

@@ -47,8 +47,8 @@ class DiceCoefficient(IndexMetric):
             callbacks: "dice_coefficient" if there is an `average`, and "dice_coefficient_liver" for a class "liver".
             Metrics of several outputs need different names, as Keras leaves out the names of outputs there.
         class_weight: a weight for each class.
-        ignore_index: a label whose pixels do not count, as in `OverlapLoss`. If it is that of a class, the class is
-            left out of the mean (Keras's `ignore_class` counts it as 0).
+        ignore_index: a label whose pixels do not count, as in `OverlapLoss`. If it is the index of a class, of
+            classes that exclude each other, the class is left out of the mean (Keras's `ignore_class` counts it as 0).
         name: name of the metric.
         dtype: dtype of the result. Counts of whole numbers are exact while one batch has at most 2^24 pixels a class,
             up to 2^47 in all.

@@ -226,6 +226,10 @@ def test_states_of_more_than_float32_counts_add_up():
     np.testing.assert_array_equal(metric.state(), [[2.0**40 + 1], [0], [1], [0]])
     metric.update_state(np.ones((1, 1)), np.ones((1, 1), np.float32))
     np.testing.assert_array_equal(metric.state(), [[2.0**40 + 2], [0], [1], [0]])
+    if BACKEND != "jax":  # which has no float64, unless asked
+        matrix = ConfusionMatrix(num_classes=2, dtype="float64")
+        matrix.merge_state(np.array([[2.0**24 + 1, 0], [0, 0]]))
+        assert float(matrix.result()[0, 0]) == 2**24 + 1
     with pytest.raises(ValueError, match=r"`states` must be of the same options and classes\. Received shapes: \["):
         metric.merge_state(np.zeros((4, 2)))
 

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -76,11 +77,21 @@ def test_label_maps_that_were_not_said_to_be_are_refused(call, most):
     """Of two classes, too, whose indices are 0 and 1."""
     message = (
         "`y_pred` must have probabilities of classes along axis -1 in multiclass mode. Received integers of the shape "
-        "of `y_true`, (4, 5, 6), that are not one-hot there. Metrics take class indices as predictions with "
-        "`sparse_y_pred=True` and `num_classes`; a loss cannot be trained with them"
+        "of `y_true`, (4, 5, 6), that are not one-hot there (in a model, where nothing is known of values at first, "
+        "make one-hot ones floats). Metrics take class indices as predictions with `sparse_y_pred=True` and "
+        "`num_classes`; a loss cannot be trained with them"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         call(TRUTH % most, FOUND % most)
+
+
+def test_integers_in_a_model_are_refused_with_what_to_do():
+    """There they have no values, on torch neither, as Keras calls metrics with placeholders first."""
+    model = keras.Sequential([keras.Input((5, 6, 3), dtype="uint8"), keras.layers.Identity()])
+    model.compile(loss=lambda y, x: ops.zeros(ops.shape(x)[:1]), metrics=[JaccardIndex(mode="multiclass")])
+    bits = ONE_HOT.astype("uint8")
+    with pytest.raises(ValueError, match=r"in a model, .*, make one-hot ones floats"):
+        model.evaluate(bits, bits, verbose=0)
 
 
 def test_results_beyond_their_range_are_nan():
@@ -96,10 +107,72 @@ def test_results_beyond_their_range_are_nan():
     metric.update_state(TRUTH, np.where(FOUND == 0, 9, FOUND))  # which is no class
     value = np.mean([0, *(iou_of for iou_of in updated_each())])
     assert float(metric.result()) == pytest.approx(value, abs=1e-6)
+    matrix = ConfusionMatrix(sparse_y_pred=True, num_classes=3, validate=False)
+    matrix.update_state(TRUTH, np.where(FOUND == 0, 9, FOUND))
+    columns = [np.sum(c == FOUND) * (c > 0) for c in range(3)]
+    np.testing.assert_array_equal(ops.convert_to_numpy(matrix.result()).sum(axis=0), columns)
 
 
 def updated_each():
     return [np.sum((c == TRUTH) & (c == FOUND)) / np.sum((c == TRUTH) | (c == FOUND)) for c in (1, 2)]
+
+
+def test_counts_of_masks_of_255_are_not_empty():
+    """Soft counts of them are below 0."""
+    for kind in (DiceCoefficient, JaccardIndex):
+        for options in ({}, {"average": "micro"}, {"samplewise": True}):
+            metric = kind(mode="multilabel", validate=False, thresh=None, **options)
+            metric.update_state(255 * np.eye(3)[TRUTH], 255 * np.eye(3)[FOUND])
+            assert np.isnan(float(metric.result()))
+
+
+def test_rounding_that_is_let_through_does_not_leave_the_range():
+    """Probabilities may be the number of bfloat16 above 1."""
+    for kind in (DiceCoefficient, JaccardIndex, Recall):
+        metric = kind(mode="multilabel", thresh=None)
+        metric.update_state(np.ones((2, 3, 2)), np.full((2, 3, 2), 1 + 2**-7, np.float32))
+        assert float(metric.result()) == 1
+
+
+def test_a_label_of_a_mask_is_no_class():
+    """What is ignored are zeros, or ones, and not class 0 or class 1."""
+    mask, found = TRUTH % 2, FOUND % 2 * 1.0
+    for options in ({}, {"mode": "binary"}, {"mode": "multilabel", "samplewise": True}):
+        metric = Recall(ignore_index=0, **options)
+        value = [np.sum(t * p) / np.sum(t) for t, p in zip(mask, found, strict=True)]
+        value = np.mean(value) if metric.samplewise else np.sum(mask * found) / np.sum(mask)
+        axis = (Ellipsis, None) if metric.mode == "multilabel" else Ellipsis
+        assert float(updated(metric, mask[axis], found[axis]).result()) == pytest.approx(value, abs=1e-6)
+    for ignored, value in ((0, [np.mean(found[mask == 1] == 1)] * 3), (1, [0] * 3)):
+        metric = JaccardIndex(mode="multilabel", ignore_index=ignored, average=None)
+        each = updated(metric, np.stack([mask] * 3, -1), np.stack([found] * 3, -1)).result()
+        np.testing.assert_allclose(ops.convert_to_numpy(each), value, atol=1e-6)
+
+
+def test_nan_beside_probabilities_has_no_class():
+    """The most probable one would be another on each backend."""
+    found = np.eye(3, dtype=np.float32)[FOUND]
+    found[0, 0, 0] = 0.25, np.nan, 0.75
+    for logits in (False, True):
+        options = {"mode": "multiclass", "from_logits": logits}
+        assert np.isnan(float(updated(JaccardIndex(classes=(2,), **options), TRUTH, found).result()))
+        assert np.isnan(ops.convert_to_numpy(updated(ConfusionMatrix(**options), TRUTH, found).result())).sum() == 1
+
+
+@pytest.mark.parametrize(
+    ("metric", "state", "received"),
+    [
+        (JaccardIndex(), JaccardIndex(), "JaccardIndex"),
+        (JaccardIndex(), [[[1.0], [0.0], [0.0], [0.0]]], "shape (1, 4, 1)"),
+        (JaccardIndex(samplewise=True, average=None), np.zeros((4, 2)), "shape (4, 2)"),
+        (ConfusionMatrix(), np.zeros((4, 2)), "shape (4, 2)"),
+    ],
+)
+def test_what_is_no_state_is_refused(metric, state, received):
+    with pytest.raises(
+        TypeError, match=re.escape(f"`states` must be arrays that `state()` returned. Received: {received}")
+    ):
+        metric.merge_state(state)
 
 
 MISTAKES = {
@@ -191,6 +264,12 @@ def test_batches_that_do_not_fit_the_options():
     message = "`y_pred` must have whole class indices from 0 to 2. Received values that are not whole numbers"
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, FOUND + 0.5)
+    message = (
+        "`y_pred` must be class indices of the shape of `y_true`, (4, 5, 6), for `sparse_y_pred=True`. Received shape: "
+        "(4, 5, 6, 3). Probabilities need `sparse_y_pred=False`"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, found)
     metric = updated(JaccardIndex(), TRUTH, found)
     message = "`y_pred` must have the classes of the batches before, for sums of shape (4, 3). Received: 4 classes"
     with pytest.raises(ValueError, match=re.escape(message)):
@@ -226,6 +305,9 @@ def test_a_picture_has_the_numbers_and_the_names():
     assert [texts(axes)[1] for axes in each.plot()] == [[f"not {c}", str(c)] for c in range(3)]
     many = updated(ConfusionMatrix(sparse_y_pred=True, num_classes=30), TRUTH, FOUND)
     assert texts(many.plot())[0] == []  # they would not be legible
+    unknown = ConfusionMatrix(num_classes=2)
+    unknown.merge_state([[np.nan, 1], [2.5, 0]])
+    assert texts(unknown.plot())[0] == ["nan", "1", "2.5", "0"]
     pyplot.close("all")
 
 

@@ -133,6 +133,11 @@ def _of_label_map(indices: Tensor, truth: Tensor, axis: int, options: Options) -
     one_more = rank == len(truth.shape) + 1 or (rank == len(truth.shape) and truth.shape[axis] == classes)
     if rank > 1 and one_more and indices.shape[axis] == 1:
         indices = ops.squeeze(indices, axis)
+    elif rank == len(truth.shape) + 1:
+        raise ValueError(
+            f"`y_pred` must be class indices of the shape of `y_true`, {tuple(truth.shape)}, for `sparse_y_pred=True`. "
+            f"Received shape: {tuple(indices.shape)}. Probabilities need `sparse_y_pred=False`"
+        )
     indices = ops.expand_dims(_whole(indices), -1)
     labels = ops.cast(ops.equal(indices, ops.arange(classes, dtype="int32")), "float32")
     inside = ops.logical_and(indices >= 0, indices < classes)
@@ -149,8 +154,9 @@ def _refuse_label_map(truth: Tensor, x: Tensor, axis: int) -> None:
             return
     raise ValueError(
         f"`y_pred` must have probabilities of classes along axis {axis} in multiclass mode. Received integers of the "
-        f"shape of `y_true`, {tuple(truth.shape)}, that are not one-hot there. Metrics take class indices as "
-        "predictions with `sparse_y_pred=True` and `num_classes`; a loss cannot be trained with them"
+        f"shape of `y_true`, {tuple(truth.shape)}, that are not one-hot there (in a model, where nothing is known of "
+        "values at first, make one-hot ones floats). Metrics take class indices as predictions with "
+        "`sparse_y_pred=True` and `num_classes`; a loss cannot be trained with them"
     )
 
 

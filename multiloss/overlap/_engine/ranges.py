@@ -17,7 +17,7 @@ CALLS = 4
 # Stands for a class index with a fraction, or of more than 32 bits.
 NOT_WHOLE = -(2**31)
 # The distance of the two numbers of bfloat16 around 1: by so much, rounding may leave the range.
-_ROUNDING = 2.0**-7
+ROUNDING = 2.0**-7
 
 
 class Read(NamedTuple):
@@ -144,7 +144,7 @@ def _outside(
     *,
     read: bool,
     most: float = 1,
-    rounding: float = _ROUNDING,
+    rounding: float = ROUNDING,
 ) -> Tensor:
     """Return which samples have a value outside of 0 ... most, `[B]`; raise if values are read."""
     least, most = -rounding, most + rounding
