@@ -22,6 +22,8 @@ _BLOCKS = 512
 _MOST_SUMS = 2**20
 # Of more classes, the numbers would not be legible.
 _MOST_NUMBERS = 24
+# The width of a cell of `plot`'s own figure, in widths of a letter of 1 point.
+_CELL = 60
 
 
 @final
@@ -37,8 +39,9 @@ class ConfusionMatrix(StreamingMetric):
         thresh: a number in (0, 1) above which a prediction counts as 1, in modes "binary" and "multilabel".
         normalize: None for counts, "true" for shares of the pixels that are of a class (of each row), "pred" of those
             that are predicted so (of each column), or "all" of all pixels. 0 / 0 is 0.
-        class_names: a name for each class, for `plot`.
-        mode: as in `DiceCoefficient`, and so are the other arguments.
+        class_names: a name for each class, for `plot`; in binary mode one of what is in the mask, or two.
+        mode: as in `DiceCoefficient`, and so are `from_logits`, `sparse_y_pred`, `num_classes`, `ignore_index`,
+            `data_format`, `validate` and `name`.
         dtype: dtype of the result; counts are as exact as those of `DiceCoefficient`, in the result above 2^24 only for
             "float64" (as in `state()`).
 
@@ -97,6 +100,12 @@ class ConfusionMatrix(StreamingMetric):
             "normalize": lambda name, value: _arguments.one_of(name, value, ("true", "pred", "all", None)),
         }
 
+    def _number_of_classes(self) -> int | None:
+        # Two names may be of what is not in a mask, and what is.
+        if len(self.class_names or ()) != 2 or self.mode not in ("binary", None) or self.num_classes is not None:
+            return super()._number_of_classes()
+        return 1 if self.mode == "binary" else None
+
     def _shape(self, classes: int | None) -> tuple[int, ...] | None:
         if classes is None:
             return None
@@ -108,6 +117,11 @@ class ConfusionMatrix(StreamingMetric):
         return len(shape) == 2 + (self.mode == "multilabel") and shape[-1] == shape[-2]
 
     def _of_batch(self, m: Masks, sample_weight: Any) -> Tensor:
+        names = self.class_names
+        if names is not None and m.mode != "binary" and len(names) != m.p.shape[-1]:
+            raise ValueError(
+                f"`y_pred` must have {len(names)} classes, as many as `class_names`. Received: {m.p.shape[-1]}"
+            )
         if m.mode == "multiclass":
             matrix = self._of_classes(m)
         else:
@@ -136,7 +150,7 @@ class ConfusionMatrix(StreamingMetric):
         return ops.reshape(ops.sum(ops.reshape(added, (blocks, -1)), axis=0), (classes, classes))
 
     def result(self) -> Tensor:
-        """Return the matrix of everything added, of zeros if nothing was."""
+        """Return the matrix of everything added. Before the first update, this needs `num_classes`."""
         if self._sums is None:
             raise ValueError("`num_classes` must be given for a result before the first update")
         counts = self._totals()
@@ -149,7 +163,8 @@ class ConfusionMatrix(StreamingMetric):
         """Draw the matrix, with its numbers, and return the axes of matplotlib, which is needed for it.
 
         Args:
-            ax: axes to draw on, None for new ones. In multilabel mode a sequence of them, one a class.
+            ax: axes to draw on, None for those of a new figure, which `pyplot.close` closes. In multilabel mode a
+                sequence of them, one a class.
         """
         try:
             from matplotlib import pyplot
@@ -187,4 +202,5 @@ def _draw(ax: Any, matrix: np.ndarray, labels: list[str], number: str) -> None:
     for (row, column), value in np.ndenumerate(matrix):
         whole = float(value).is_integer() or number != "{:.0f}"
         text = (number if whole else "{:.3g}").format(value)
-        ax.text(column, row, text, ha="center", va="center", color="white" if value > matrix.max() / 2 else "black")
+        color = "white" if value > matrix.max() / 2 else "black"
+        ax.text(column, row, text, ha="center", va="center", color=color, fontsize=min(10, _CELL / len(text)))

@@ -37,8 +37,11 @@ class DiceCoefficient(IndexMetric):
             "skip": left out of means, predicted or not;
             "formula": 1 if it is not predicted either, and else the formula, which is 0;
             "worst": 0.
-        mode: as in `OverlapLoss`, and so are `from_logits`, `classes`, `include_background`, `data_format` and
-            `validate`.
+        mode: "multiclass" for classes that exclude each other, "multilabel" for classes that do not, "binary" for a
+            mask of one class; None for "multiclass" if truth is class indices beside predictions with a class axis, and
+            else "binary": **one-hot truth needs a mode**, since by its shape it could be a mask. `from_logits`,
+            `classes`, `include_background`, `data_format` and `validate` are as in `multiloss.losses.OverlapLoss`. A
+            batch with values out of range makes the result NaN where they are not read, as in compiled code.
         sparse_y_pred: whether predictions are class indices, `[B, ...]`, and not probabilities `[B, ..., C]`.
         num_classes: the number of classes, if neither `class_names` nor `class_weight` tells it. It is needed for
             `sparse_y_pred`, and before the first update: for a result with `average=None`, and for the state of
@@ -172,8 +175,8 @@ class MatthewsCorrelation(IndexMetric):
 
     0 where the root is 0, as for a class that is true everywhere, or seen nowhere. `average="micro"` of classes that
     exclude each other is R_K, of the products added up over the classes, as scikit-learn's `matthews_corrcoef` and
-    torchmetrics' `MulticlassMatthewsCorrCoef` are; it takes no `class_weight`. Else as `DiceCoefficient`, with the same
-    arguments.
+    torchmetrics' `MulticlassMatthewsCorrCoef` are; it takes no `class_weight`. Else as `DiceCoefficient`,
+    with the same arguments.
 
     Matthews 1975, doi:10.1016/0005-2795(75)90109-9; R_K: Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006.
 

@@ -253,8 +253,8 @@ def test_batches_that_do_not_fit_the_options():
     with pytest.raises(ValueError, match=message):
         JaccardIndex(num_classes=4).update_state(TRUTH, found)
     message = (
-        "`class_names` of 2 classes needs a class axis of `y_pred`, or `sparse_y_pred=True` for class indices. "
-        "Received: 'binary', inferred from the shapes of `y_true` and `y_pred`"
+        "`class_names` of 2 classes needs `mode` 'multiclass' or 'multilabel', or `sparse_y_pred=True` if predictions "
+        "are class indices. Received: 'binary', inferred from the shapes of `y_true` and `y_pred`"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(class_names=["a", "b"]).update_state(TRUTH % 2, FOUND % 2)
@@ -274,6 +274,8 @@ def test_batches_that_do_not_fit_the_options():
     message = "`y_pred` must have the classes of the batches before, for sums of shape (4, 3). Received: 4 classes"
     with pytest.raises(ValueError, match=re.escape(message)):
         metric.update_state(TRUTH, np.eye(4, dtype=np.float32)[FOUND])
+    with pytest.raises(ValueError, match=r"`y_pred` must have 2 classes, as many as `class_names`\. Received: 3"):
+        ConfusionMatrix(class_names=["a", "b"]).update_state(TRUTH, found)
     message = "`sample_weight` must be of pixels for a confusion matrix. Received one of classes"
     with pytest.raises(ValueError, match=message):
         ConfusionMatrix(mode="multiclass").update_state(TRUTH, found, np.ones_like(found))
@@ -301,6 +303,9 @@ def test_a_picture_has_the_numbers_and_the_names():
     assert texts(shares.plot()) == (numbers, ["0", "1", "2"])
     one = updated(ConfusionMatrix(class_names=["cell"]), TRUTH % 2, FOUND % 2 * 1.0)
     assert texts(one.plot())[1] == ["not cell", "cell"]
+    for mode in ("binary", None):
+        two = updated(ConfusionMatrix(class_names=["cell", "none"], mode=mode), TRUTH % 2, FOUND % 2 * 1.0)
+        assert texts(two.plot())[1] == ["cell", "none"]
     each = updated(ConfusionMatrix(mode="multilabel"), np.eye(3)[TRUTH], ONE_HOT.astype(np.float32))
     assert [texts(axes)[1] for axes in each.plot()] == [[f"not {c}", str(c)] for c in range(3)]
     many = updated(ConfusionMatrix(sparse_y_pred=True, num_classes=30), TRUTH, FOUND)

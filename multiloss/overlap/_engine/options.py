@@ -66,8 +66,8 @@ class Options:
         if (self._classes or 1) > 1:
             name = "class_names" if self.num_classes is None else "num_classes"
             raise ValueError(
-                f"`{name}` of {self._classes} classes needs a class axis of `y_pred`, or `sparse_y_pred=True` for "
-                f"class indices. Received: {received}"
+                f"`{name}` of {self._classes} classes needs `mode` 'multiclass' or 'multilabel', or "
+                f"`sparse_y_pred=True` if predictions are class indices. Received: {received}"
             )
 
     def _counted(self, classes: int) -> list[int]:

@@ -101,7 +101,7 @@ def _advice_on_masks(low: float, high: float) -> str:
 
 
 def _advice_on_predictions(low: float, high: float) -> str:
-    return "Logits need `from_logits=True`, or a sigmoid or softmax before the loss"
+    return "Logits need `from_logits=True`, or a sigmoid or softmax in the model"
 
 
 def _advice_on_label_maps(low: float, high: float) -> str:
