@@ -254,6 +254,26 @@ def test_classes_never_seen():
 
 
 @full_on("jax")
+@pytest.mark.parametrize("options", [{}, {"average": "micro"}, {"samplewise": True}])
+def test_where_nothing_is_true_or_predicted(options):
+    """As they were before there was `empty`: a mask that is empty and predicted so is predicted perfectly."""
+    masks = np.zeros((2, 3, 1)), np.zeros((2, 3, 1), np.float32)
+    for kind in FORMULAS:
+        for empty, value in (
+            ("skip_unseen", float(kind != "MatthewsCorrelation")),
+            ("formula", float(kind != "MatthewsCorrelation")),
+            ("skip", np.nan),
+            ("worst", 0),
+        ):
+            metric = getattr(metrics, kind)(empty=empty, **options)
+            metric.update_state(*masks)
+            np.testing.assert_array_equal(numbers(metric.result()), value, err_msg=f"{kind}, {empty}")
+    weighted = JaccardIndex(mode="multilabel", class_weight=[0, 1], **options)
+    weighted.update_state(np.tile([1, 0], (2, 3, 1)), np.zeros((2, 3, 2), np.float32))
+    assert float(weighted.result()) == 1  # since the class that was seen has no weight
+
+
+@full_on("jax")
 def test_single_pixels_among_many_are_counted():
     """float32 alone stays at 2^24."""
     metric = JaccardIndex(thresh=None)
