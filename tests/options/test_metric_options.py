@@ -261,6 +261,9 @@ def test_batches_that_do_not_fit_the_options():
     message = "`y_pred` must have whole class indices from 0 to 2. Received values from 0 to 255. `num_classes` is the"
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, np.where(FOUND == 1, 255, FOUND))
+    message = "`y_pred` must have whole class indices from 0 to 2. Received values from 0 to 3"
+    with pytest.raises(ValueError, match=re.escape(message)):  # indices from 1 on
+        JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, FOUND + 1)
     message = "`y_pred` must have whole class indices from 0 to 2. Received values that are not whole numbers"
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, FOUND + 0.5)
