@@ -35,7 +35,7 @@ HANGS, SLOW = 120, 30  # seconds of a test: after which it counts as failed, and
 # Mutants that no test can see on torch, and why: the file and the line as changed -> the reason.
 SURVIVORS = {
     "multiloss/overlap/_engine/sums.py: if (backend.backend() != 'torch') or (known and size < 2 * _BLOCKS):": (
-        "torch is only slower in blocks; TensorFlow and JAX fail in test_long_sums"
+        "torch is only slower in blocks; TensorFlow fails in test_long_sums"
     ),
     "multiloss/overlap/_metric.py: total = ops.sum(weights, axis=1, keepdims=True)": "the same axis",
     'multiloss/overlap/confusion_matrix.py: ax.text(column, row, text, ha="center", va="center", color=color, '
