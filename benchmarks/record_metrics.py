@@ -471,7 +471,7 @@ def main():
                 try:
                     value = evaluate(modules[module], library, call, data[case], truth, pred)
                     value = plain(np.asarray(value, "float64").tolist())
-                except Exception as error:
+                except Exception as error:  # whatever it is, it is what the library gives, and is printed
                     value = type(error).__name__
                     print(f"{module}.{call} on {case}: {value}: {error}")
                 name = NAMES.get(library, library)

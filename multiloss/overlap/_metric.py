@@ -27,11 +27,11 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
 
     batch = True
     thresh: float | None = 0.5
-    _takes: tuple[str, ...]  # the options of the constructor
     _needs_negatives = True  # whether the result depends on how many true negatives there are
 
     def __init__(self, name: str | None, dtype: Any, **given: Any):
         super().__init__(name=name or snake_case(type(self).__name__), dtype=dtype)
+        self._takes = tuple(given)
         if given["sparse_y_pred"] and given["mode"] is None:
             given["mode"] = "multiclass"
         self._set_options(**given)
@@ -94,9 +94,20 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         raise NotImplementedError
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        """Add a batch. A `sample_weight` weights samples, or pixels, as the `mask` of a loss does.
+        """Add a batch, of B = 0 samples or more.
 
-        So does the mask that Keras attached to predictions. (In `fit` on JAX, Keras hands no metric a mask.)
+        The mask that Keras attached to predictions weights them too. (In `fit` on JAX, Keras hands no metric a mask.)
+
+        Args:
+            y_true: class indices `[B, ...]`, or labels in [0, 1] of the shape of `y_pred`; integers, booleans, floats.
+            y_pred: probabilities, or logits, `[B, ..., C]` or of a mask `[B, ...]`, of any float dtype; class indices
+                `[B, ...]` with `sparse_y_pred`. An axis of one class may be missing in either.
+            sample_weight: None, or weights of samples, `[B]`, or of pixels, `[B, ...]`. What has weight 0 may be
+                anything.
+
+        Raises:
+            TypeError, ValueError: for shapes, dtypes, values where they are read, and numbers of classes that do not
+                fit, or not to the batches before. Nothing is added then.
         """
         given = {"sample_weight": sample_weight, "mask": keras_mask(y_pred)}
         weights = {name: weight for name, weight in given.items() if weight is not None}
@@ -145,9 +156,12 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         return ops.cast(_value(self._sums), dtype) - ops.cast(_value(self._lost), dtype)
 
     def state(self) -> np.ndarray:
-        """Return what was added up, of float64, which `merge_state` adds to a metric of another process.
+        """Return what was added up, for `merge_state` in another process.
 
-        Its shape is [0] if there was no update, and nothing told the number of classes.
+        Returns:
+            a NumPy array of float64: counts of each class, `[4, C]` (true positives, false positives, false negatives,
+            true negatives: exact only where the metric needs them), sums over samples, `[3, ...]`, or the counts of a
+            confusion matrix. Of shape `[0]` if there was no update, and nothing told the number of classes.
         """
         if self._sums is None:
             return np.zeros(0)
@@ -155,7 +169,12 @@ class StreamingMetric(keras.metrics.Metric, Options):  # type: ignore[misc]  # K
         return np.asarray(total - lost)
 
     def merge_state(self, *states: Any) -> None:
-        """Add what `state()` returned of metrics with the same options."""
+        """Add what `state()` returned of metrics with the same options, those of shape `[0]` included.
+
+        Raises:
+            TypeError: for what is no state.
+            ValueError: for states of different shapes. Nothing is added then.
+        """
         arrays = [array for array in map(self._checked_state, states) if array.shape != (0,)]
         shapes = [*({tuple(self._sums.shape)} if self._sums is not None else ()), *(array.shape for array in arrays)]
         if len({*shapes}) > 1:
@@ -198,10 +217,6 @@ class IndexMetric(StreamingMetric):
     _least = 0.0  # the least index
     _unseen = 1.0  # that of what is in neither truth nor prediction
     _unweighted: tuple[str, ...] = ("weighted",)  # for which there is no `class_weight`
-    _takes = (
-        *("thresh", "average", "samplewise", "empty", "mode", "from_logits", "sparse_y_pred", "num_classes"),
-        *("class_names", "classes", "include_background", "class_weight", "ignore_index", "data_format", "validate"),
-    )
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from keras import ops
 
 from multiloss import _arguments
 from multiloss._arguments import Tensor
-from multiloss.overlap._engine import ratios
+from multiloss.overlap._engine import ranges, ratios
 from multiloss.overlap._engine.inputs import Masks
 from multiloss.overlap._engine.options import DataFormat, Mode
 from multiloss.overlap._engine.sums import Counts
@@ -34,6 +34,7 @@ class ConfusionMatrix(StreamingMetric):
     Rows are truth, columns are predictions, as in scikit-learn, Keras and torchmetrics: `[C, C]` for classes that
     exclude each other, `[[tn, fp], [fn, tp]]` in binary mode, and `[C, 2, 2]` of those in multilabel mode. Predictions
     and truth count as hard labels: the most probable class (of equal ones the first), or what is above `thresh`.
+    Fawcett 2006, doi:10.1016/j.patrec.2005.10.010, section 2, whose matrix is the transpose.
 
     Args:
         thresh: a number in (0, 1) above which a prediction counts as 1, in modes "binary" and "multilabel".
@@ -55,11 +56,6 @@ class ConfusionMatrix(StreamingMetric):
         >>> [[int(count) for count in row] for row in metric.result()]
         [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
     """
-
-    _takes = (
-        *("thresh", "normalize", "mode", "from_logits", "sparse_y_pred", "num_classes", "class_names", "ignore_index"),
-        *("data_format", "validate"),
-    )
 
     def __init__(
         self,
@@ -128,8 +124,7 @@ class ConfusionMatrix(StreamingMetric):
             c = Counts(m, self._counting)
             cells = ops.stack([self._negatives(c)[0], c.fp[0], c.fn[0], c.tp[0]], axis=-1)
             matrix = ops.reshape(cells, (2, 2) if m.mode == "binary" else (-1, 2, 2))
-        outside = None if m.outside is None else ops.any(m.outside)
-        return matrix if outside is None else ops.where(outside, float("nan"), matrix)
+        return ranges.marked(matrix, m.outside, self)
 
     def _of_classes(self, m: Masks) -> Tensor:
         """Return the sums of weights of pixels of each class of truth and of predictions, `[C, C]`."""

@@ -24,6 +24,8 @@ class DiceCoefficient(IndexMetric):
     classes that exclude each other (of equal ones the first), and else what is above `thresh`. 0 if nothing was added,
     as in Keras; 1 if no class was seen in truth or prediction.
 
+    Dice 1945, doi:10.2307/1932409.
+
     Args:
         thresh: a number in (0, 1) above which a prediction counts as 1, in modes "binary" and "multilabel"; None counts
             predictions as they are, in all modes.
@@ -82,7 +84,7 @@ class JaccardIndex(IndexMetric):
 
         tp / (tp + fp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
 
-    Else as `DiceCoefficient`, with the same arguments.
+    Else as `DiceCoefficient`, with the same arguments. Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x.
 
     Example:
         >>> from multiloss.metrics import JaccardIndex
@@ -106,6 +108,7 @@ class Precision(IndexMetric):
         tp / (tp + fp) of each class, in the mean over the classes that were seen, in truth or prediction
 
     0 for a class that is true somewhere and predicted nowhere. Else as `DiceCoefficient`, with the same arguments.
+    Fawcett 2006, doi:10.1016/j.patrec.2005.10.010, section 2.
 
     Example:
         >>> from multiloss.metrics import Precision
@@ -129,6 +132,7 @@ class Recall(IndexMetric):
         tp / (tp + fn) of each class, in the mean over the classes that were seen, in truth or prediction
 
     0 for a class that is predicted somewhere and true nowhere. Else as `DiceCoefficient`, with the same arguments.
+    Fawcett 2006, doi:10.1016/j.patrec.2005.10.010, section 2.
 
     Example:
         >>> from multiloss.metrics import Recall
@@ -152,6 +156,7 @@ class Specificity(IndexMetric):
         tn / (tn + fp) of each class, in the mean over the classes that were seen, in truth or prediction
 
     0 for a class that is true everywhere. Else as `DiceCoefficient`, with the same arguments.
+    Fawcett 2006, doi:10.1016/j.patrec.2005.10.010, section 2.
 
     Example:
         >>> from multiloss.metrics import Specificity

@@ -422,7 +422,7 @@ def test_metrics_leave_out_what_a_keras_mask_does(kind):
         assert result["loss"] == pytest.approx(1 - dice_of_rows, abs=1e-5)  # smooth
     weighted = model.evaluate(x, y[..., None], verbose=0, return_dict=True, sample_weight=np.array([1.0, 0.0]))
     expected = 1 if kind == "weighted_metrics" else 6 / 7
-    assert weighted["dice_coefficient"] == pytest.approx(expected, abs=1e-6)
+    assert weighted["dice_coefficient"] == pytest.approx(expected, abs=1e-6)  # as above
 
 
 # --- names of classes ------------------------------------------------------------------------------------------------

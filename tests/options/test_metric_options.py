@@ -18,6 +18,10 @@ FOUND = rng.integers(0, 3, (4, 5, 6))
 ONE_HOT = np.eye(3, dtype=int)[FOUND]
 
 
+# Quotients of float32 round to some 6e-8.
+CLOSE = {"rel": 0, "abs": 1e-6}
+
+
 def iou(truth, found):
     return np.mean([np.sum((truth == c) & (found == c)) / np.sum((truth == c) | (found == c)) for c in range(3)])
 
@@ -44,23 +48,21 @@ def test_label_maps_in_every_form(form):
         result = updated(kind(sparse_y_pred=True, num_classes=3), *LABEL_MAPS[form]).result()
         alone = updated(kind(mode="multiclass"), TRUTH, ONE_HOT.astype(np.float32)).result()
         np.testing.assert_array_equal(ops.convert_to_numpy(result), ops.convert_to_numpy(alone))
-    assert float(updated(JaccardIndex(sparse_y_pred=True, num_classes=3), *LABEL_MAPS[form]).result()) == pytest.approx(
-        iou(TRUTH, FOUND),
-        abs=1e-6,  # float32
-    )
+    metric = updated(JaccardIndex(sparse_y_pred=True, num_classes=3), *LABEL_MAPS[form])
+    assert float(metric.result()) == pytest.approx(iou(TRUTH, FOUND), **CLOSE)
 
 
 def test_label_maps_channels_first():
     for truth in (TRUTH, np.moveaxis(np.eye(3, dtype=int)[TRUTH], -1, 1)):
         for found in (FOUND, FOUND[:, None]):
             metric = JaccardIndex(sparse_y_pred=True, num_classes=3, data_format="channels_first")
-            assert float(updated(metric, truth, found).result()) == pytest.approx(iou(TRUTH, FOUND), abs=1e-6)
+            assert float(updated(metric, truth, found).result()) == pytest.approx(iou(TRUTH, FOUND), **CLOSE)
 
 
 def test_integers_one_hot_are_predictions():
     for truth in (TRUTH, np.eye(3, dtype=int)[TRUTH]):
         value = float(updated(JaccardIndex(mode="multiclass"), truth, ONE_HOT).result())
-        assert value == pytest.approx(iou(TRUTH, FOUND), abs=1e-6)
+        assert value == pytest.approx(iou(TRUTH, FOUND), **CLOSE)
     DiceLoss(mode="multiclass")(TRUTH, ONE_HOT)
 
 
@@ -105,16 +107,13 @@ def test_results_beyond_their_range_are_nan():
             assert np.isnan(value) or kind in (Recall, MatthewsCorrelation)
     metric = JaccardIndex(sparse_y_pred=True, num_classes=3, validate=False)
     metric.update_state(TRUTH, np.where(FOUND == 0, 9, FOUND))  # which is no class
-    value = np.mean([0, *(iou_of for iou_of in updated_each())])
-    assert float(metric.result()) == pytest.approx(value, abs=1e-6)
+    each = [np.sum((c == TRUTH) & (c == FOUND)) / np.sum((c == TRUTH) | (c == FOUND)) for c in (1, 2)]
+    value = np.mean([0, *each])
+    assert float(metric.result()) == pytest.approx(value, **CLOSE)
     matrix = ConfusionMatrix(sparse_y_pred=True, num_classes=3, validate=False)
     matrix.update_state(TRUTH, np.where(FOUND == 0, 9, FOUND))
     columns = [np.sum(c == FOUND) * (c > 0) for c in range(3)]
     np.testing.assert_array_equal(ops.convert_to_numpy(matrix.result()).sum(axis=0), columns)
-
-
-def updated_each():
-    return [np.sum((c == TRUTH) & (c == FOUND)) / np.sum((c == TRUTH) | (c == FOUND)) for c in (1, 2)]
 
 
 def test_counts_of_masks_of_255_are_not_empty():
@@ -124,6 +123,15 @@ def test_counts_of_masks_of_255_are_not_empty():
             metric = kind(mode="multilabel", validate=False, thresh=None, **options)
             metric.update_state(255 * np.eye(3)[TRUTH], 255 * np.eye(3)[FOUND])
             assert np.isnan(float(metric.result()))
+
+
+@pytest.mark.parametrize("mode", ["binary", "multilabel", "multiclass"])
+def test_values_out_of_range_that_are_not_read_make_a_confusion_matrix_nan(mode):
+    """Tensors are read until a call had data."""
+    truth, found = (ops.convert_to_tensor(np.eye(3)[each].astype("float32")) for each in (TRUTH, FOUND))
+    matrix = updated(ConfusionMatrix(mode=mode), truth, found)
+    assert np.isfinite(ops.convert_to_numpy(matrix.result())).all()
+    assert np.isnan(ops.convert_to_numpy(updated(matrix, truth, 9 * found).result())).all()
 
 
 def test_rounding_that_is_let_through_does_not_leave_the_range():
@@ -142,11 +150,11 @@ def test_a_label_of_a_mask_is_no_class():
         value = [np.sum(t * p) / np.sum(t) for t, p in zip(mask, found, strict=True)]
         value = np.mean(value) if metric.samplewise else np.sum(mask * found) / np.sum(mask)
         axis = (Ellipsis, None) if metric.mode == "multilabel" else Ellipsis
-        assert float(updated(metric, mask[axis], found[axis]).result()) == pytest.approx(value, abs=1e-6)
+        assert float(updated(metric, mask[axis], found[axis]).result()) == pytest.approx(value, **CLOSE)
     for ignored, value in ((0, [np.mean(found[mask == 1] == 1)] * 3), (1, [0] * 3)):
         metric = JaccardIndex(mode="multilabel", ignore_index=ignored, average=None)
         each = updated(metric, np.stack([mask] * 3, -1), np.stack([found] * 3, -1)).result()
-        np.testing.assert_allclose(ops.convert_to_numpy(each), value, atol=1e-6)
+        np.testing.assert_allclose(ops.convert_to_numpy(each), value, rtol=0, atol=CLOSE["abs"])
 
 
 def test_nan_beside_probabilities_has_no_class():
@@ -258,13 +266,17 @@ def test_batches_that_do_not_fit_the_options():
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(class_names=["a", "b"]).update_state(TRUTH % 2, FOUND % 2)
-    message = "`y_pred` must have whole class indices from 0 to 2. Received values from 0 to 255. `num_classes` is the"
+    message = "`y_pred` must have whole class indices from 0 to 2. Received values from 0 to 255. "
+    message += "`num_classes` is the number of all classes. `validate=False` takes any values"
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, np.where(FOUND == 1, 255, FOUND))
     message = "`y_pred` must have whole class indices from 0 to 2. Received values from 0 to 3"
     with pytest.raises(ValueError, match=re.escape(message)):  # indices from 1 on
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, FOUND + 1)
-    message = "`y_pred` must have whole class indices from 0 to 2. Received values that are not whole numbers"
+    message = (
+        "`y_pred` must have whole class indices from 0 to 2. Received values that are not whole numbers of 32 bits. "
+        "Probabilities need `sparse_y_pred=False`. `validate=False` takes any values"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, FOUND + 0.5)
     message = (
@@ -273,6 +285,15 @@ def test_batches_that_do_not_fit_the_options():
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         JaccardIndex(sparse_y_pred=True, num_classes=3).update_state(TRUTH, found)
+    message = (
+        "`y_true` must have 0 and 1, or soft labels between. Received values from 0 to 2. Class indices need "
+        "predictions `[B, ..., C]`, and truth without their last axis, or, in metrics, `sparse_y_pred=True`"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex().update_state(TRUTH, FOUND)
+    message = "Logits need `from_logits=True`, or a sigmoid or softmax in the model"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        JaccardIndex().update_state(TRUTH, 9 * found - 4)
     metric = updated(JaccardIndex(), TRUTH, found)
     message = "`y_pred` must have the classes of the batches before, for sums of shape (4, 3). Received: 4 classes"
     with pytest.raises(ValueError, match=re.escape(message)):

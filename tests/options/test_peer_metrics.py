@@ -113,7 +113,7 @@ def agree(theirs, ours):
     if theirs.ndim == ours.ndim + 1:
         values, there = np.nan_to_num(theirs).sum(axis=0), (~np.isnan(theirs)).sum(axis=0)
         theirs = np.where(there > 0, values / np.maximum(there, 1), np.nan)
-    same = theirs.shape == ours.shape
+    same = theirs.shape == ours.shape  # and NaN in the same places: of classes that are left out
     return same and np.allclose(ours, theirs, rtol=0, atol=TOLERANCE, equal_nan=True)
 
 
