@@ -8,7 +8,7 @@ from pathlib import Path
 
 from multiloss import __version__
 from multiloss._backends import BACKENDS, installed
-from multiloss.check.inputs import FAMILIES
+from multiloss.check.families import FAMILIES
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.run import CHECKS, check_loss
 

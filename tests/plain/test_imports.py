@@ -145,7 +145,7 @@ IMPORTS = {
     "multiloss.__main__": {"multiloss.check.cli"},
     "multiloss.check": {
         "multiloss.check.*",
-        "multiloss.check.inputs",
+        "multiloss.check.families",
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
@@ -153,7 +153,10 @@ IMPORTS = {
     },
     **{f"multiloss.check.{name}": set() for name in ("targets", "report", "compare")},
     "multiloss.check.pool": {"multiloss._backends"},
-    "multiloss.check.inputs": {"multiloss.check.targets"},
+    # Batches: from one's own, to families.
+    "multiloss.check.tree": set(),
+    "multiloss.check.inputs": {"multiloss.check.targets", "multiloss.check.tree"},
+    "multiloss.check.families": {"multiloss.check.inputs"},
     "multiloss.check.worker": {"multiloss.check.targets"},
     "multiloss.check.judge": {
         "multiloss.check.compare",
@@ -161,7 +164,12 @@ IMPORTS = {
         "multiloss.check.pool",
         "multiloss.check.report",
     },
-    "multiloss.check.search": {"multiloss.check.inputs", "multiloss.check.report", "multiloss.check.targets"},
+    "multiloss.check.search": {
+        "multiloss.check.families",
+        "multiloss.check.inputs",
+        "multiloss.check.report",
+        "multiloss.check.targets",
+    },
     "multiloss.check.run": {
         "multiloss._backends",
         "multiloss.check.compare",
@@ -176,7 +184,7 @@ IMPORTS = {
     "multiloss.check.cli": {
         "multiloss",
         "multiloss._backends",
-        "multiloss.check.inputs",
+        "multiloss.check.families",
         "multiloss.check.pool",
         "multiloss.check.run",
     },
