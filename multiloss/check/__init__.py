@@ -5,7 +5,7 @@ Importing this package imports neither Keras nor a backend: each backend runs in
 """
 
 from multiloss.check.asserting import assert_consistent
-from multiloss.check.inputs import FAMILIES
+from multiloss.check.families import FAMILIES
 from multiloss.check.pool import Workers
 from multiloss.check.report import Cell, Report
 from multiloss.check.run import CHECKS, CheckError, check_loss

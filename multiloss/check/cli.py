@@ -12,7 +12,7 @@ from typing import Any
 
 from multiloss import __version__
 from multiloss._backends import BACKENDS, installed
-from multiloss.check.inputs import FAMILIES
+from multiloss.check.families import FAMILIES
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.report import KINDS
 from multiloss.check.run import CHECKS, check_loss

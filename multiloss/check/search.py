@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from multiloss.check.inputs import FAMILIES, Case, load
+from multiloss.check.families import FAMILIES, range_of
+from multiloss.check.inputs import Case, load
 from multiloss.check.report import Cell
 from multiloss.check.targets import TargetError
 
@@ -33,7 +34,7 @@ def strategy(inputs: str, logits: bool) -> Any:
 
     Args:
         inputs: a family, or the target string of a function of a seed.
-        logits: as in `inputs.family`.
+        logits: as in `families.family`.
 
     Raises:
         TargetError: if hypothesis is not installed, or if the inputs are a file.
@@ -61,7 +62,7 @@ def strategy(inputs: str, logits: bool) -> Any:
             return cases[number(16) % len(cases)]
         rows = draw(st.lists(row(number(3)), min_size=1, max_size=_ROWS))
         y, x = (np.stack(part) for part in zip(*rows, strict=True))
-        return Case(_DRAWN, y, x.astype(np.float32), True)
+        return Case(_DRAWN, y, x.astype(np.float32), True, *range_of(inputs, logits))
 
     return st.composite(case)()
 
@@ -89,6 +90,10 @@ def _row(number: Callable[[int], int], inputs: str, logits: bool, kind: int) -> 
 
     if inputs == "regression":
         return array(real, _FEATURES).astype(np.float32), array(real, _FEATURES)
+    if inputs == "sign-labels":
+        return array(lambda: 2 * number(1) - 1, _FEATURES).astype(np.float32), array(real, _FEATURES)
+    if inputs == "positive":
+        return array(lambda: number(3), _FEATURES).astype(np.float32), array(lambda: abs(real()) or 1.0, _FEATURES)
     if inputs == "masks":
         pixels = (2, 2, 1)
         return array(lambda: number(1), *pixels).astype(np.float32), array(real if logits else probability, *pixels)
@@ -155,21 +160,15 @@ def smallest(
         run()
     if not lost and found.case is not None and found.case.name == _DRAWN:
         # hypothesis does not remove whole rows.
-        for row in reversed(range(len(found.case.x))):
-            y, x = (np.delete(part, row, axis=0) for part in (found.case.y, found.case.x))
-            if len(x) and (cells := failing(found.case._replace(y=y, x=x))):
-                found = Found(tried, found.case._replace(y=y, x=x), cells)
+        for row in reversed(range(found.case.rows)):
+            fewer = found.case.take(np.delete(np.arange(found.case.rows), row))
+            if fewer.rows and (cells := failing(fewer)):
+                found = Found(tried, fewer, cells)
     return found if found.case is not None else Found(tried, None, [])
 
 
 def text_of_case(found: Found) -> str:
     """Return the case as Python code, and the checks that fail on it."""
     assert found.case is not None
-    arrays = [f"{name} = {_text(array)}" for name, array in (("y_true", found.case.y), ("y_pred", found.case.x))]
     where = ", ".join(f"{cell.check} on {cell.backend}" for cell in found.cells)
-    return f"Smallest failing case ({where}), after {found.tried} cases:\n" + "\n".join(arrays)
-
-
-def _text(array: np.ndarray) -> str:
-    numbers = np.array2string(array, separator=", ", floatmode="unique", threshold=array.size)
-    return f"np.array({' '.join(numbers.split())}, np.{array.dtype})"
+    return f"Smallest failing case ({where}), after {found.tried} cases:\n{found.case.code}"

@@ -146,7 +146,7 @@ IMPORTS = {
     "multiloss.__main__": {"multiloss.check.cli"},
     "multiloss.check": {
         "multiloss.check.*",
-        "multiloss.check.inputs",
+        "multiloss.check.families",
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
@@ -165,7 +165,10 @@ IMPORTS = {
         "multiloss.check.report.text",
     },
     "multiloss.check.pool": {"multiloss._backends"},
-    "multiloss.check.inputs": {"multiloss.check.targets"},
+    # Batches: from one's own, to families.
+    "multiloss.check.tree": set(),
+    "multiloss.check.inputs": {"multiloss.check.targets", "multiloss.check.tree"},
+    "multiloss.check.families": {"multiloss.check.inputs"},
     "multiloss.check.worker": {"multiloss.check.targets"},
     "multiloss.check.judge": {
         "multiloss.check.compare",
@@ -173,7 +176,12 @@ IMPORTS = {
         "multiloss.check.pool",
         "multiloss.check.report",
     },
-    "multiloss.check.search": {"multiloss.check.inputs", "multiloss.check.report", "multiloss.check.targets"},
+    "multiloss.check.search": {
+        "multiloss.check.families",
+        "multiloss.check.inputs",
+        "multiloss.check.report",
+        "multiloss.check.targets",
+    },
     "multiloss.check.run": {
         "multiloss._backends",
         "multiloss.check.compare",
@@ -188,7 +196,7 @@ IMPORTS = {
     "multiloss.check.cli": {
         "multiloss",
         "multiloss._backends",
-        "multiloss.check.inputs",
+        "multiloss.check.families",
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",

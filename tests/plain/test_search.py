@@ -7,16 +7,16 @@ import sys
 import numpy as np
 import pytest
 
-from multiloss.check import Cell, TargetError, inputs, search
+from multiloss.check import Cell, TargetError, families, search
 
 
 def test_the_same_seed_draws_the_same_in_every_process(tmp_path):
     """hypothesis draws constants of the modules at hand, but not here."""
     (tmp_path / "other.py").write_text("NUMBERS = [0.8125, 0.6875, 12345.0, 2345, 3456, 4567]")
     program = (
-        "import hashlib, sys; from multiloss.check import inputs, search\n"
+        "import hashlib, sys; from multiloss.check import families, search\n"
         "for name in sys.argv[1:]: __import__(name)\n"
-        "for family in inputs.FAMILIES:\n"
+        "for family in families.FAMILIES:\n"
         "    drawn = hashlib.sha256()\n"
         "    keep = lambda case: drawn.update(case.y.tobytes() + case.x.tobytes()) or []\n"
         "    search.smallest(search.strategy(family, False), keep, 200, 3, None)\n"
@@ -29,14 +29,14 @@ def test_the_same_seed_draws_the_same_in_every_process(tmp_path):
         for others in ([], ["other"])
     )
     assert first == second
-    assert len(set(first)) == len(inputs.FAMILIES)
+    assert len(set(first)) == len(families.FAMILIES)
 
 
-@pytest.mark.parametrize("family", inputs.FAMILIES)
+@pytest.mark.parametrize("family", families.FAMILIES)
 @pytest.mark.parametrize("logits", [False, True])
 def test_what_is_drawn_is_of_the_family(family, logits):
     """As the first case of the family is, of rank, dtype and range."""
-    model = inputs.family(family, 0, logits)[0]
+    model = families.family(family, 0, logits)[0]
     seen = []
 
     def failing(case):
@@ -46,6 +46,9 @@ def test_what_is_drawn_is_of_the_family(family, logits):
         assert len(case.y) == len(case.x)
         if family in ("masks", "one-hot", "integer-labels") and not logits:
             assert 0 <= case.x.min() <= case.x.max() <= 1
+        if family == "positive":
+            assert 0 <= case.y.min()
+            assert 0 < case.x.min()
         if family in ("one-hot", "integer-labels") and not logits:
             np.testing.assert_allclose(case.x.sum(-1), 1, atol=1e-6)  # of three float32
         return []
