@@ -23,6 +23,7 @@ FORWARD_ONLY = ("numpy", "openvino")
 _START = 180.0
 # torch takes half a minute to compile some losses, and several times that when the cores are shared.
 TIMEOUT = 300.0
+MEMORY = 2.0
 # TensorFlow's log lines, which are not the cause of an exit.
 _LOGGED = re.compile(r"[IWE]\d{4} |WARNING: All log messages before absl")
 
@@ -149,7 +150,7 @@ class Workers:
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str | None], Worker] = {}
 
-    def get(self, backend: str, python: str | None, timeout: float) -> Worker:
+    def get(self, backend: str, python: str | None, timeout: float, memory: float = MEMORY) -> Worker:
         """Return the worker for a backend and an interpreter, started if needed; arguments as in `Worker`."""
         worker = self._kept.get((backend, python))
         if worker is None:

@@ -1,0 +1,243 @@
+"""Whether a loss runs, and whether its values and gradients are right and finite."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from multiloss.check import compare
+from multiloss.check.checks.base import Check, Findings, Raised, Replies, Request, Run, flat, has_gradient, result_of
+from multiloss.check.compare import Difference
+from multiloss.check.inputs import Case
+
+
+class Runs(Check):
+    """No request ended the worker's process; judged by the run, which sees all replies."""
+
+    name = "runs"
+
+    def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
+        """Nothing: `run` adds a failure if a worker was lost."""
+
+
+class _OfCases(Check):
+    """A check of every batch, whose requests `Run.value_request` makes for all such checks."""
+
+    def requests(self, run: Run, backend: str) -> dict[Any, Request]:
+        return {case.name: run.value_request(backend, case) for case in run.cases if case.rows}
+
+    def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
+        for case in run.cases:
+            if not case.rows:
+                continue
+            with found.at(case.name, case):
+                try:
+                    result = result_of(run.eager[backend].get(case.name))
+                except Raised:
+                    if case.optional:
+                        continue
+                    raise
+                self.judge(run, backend, case, result, found)
+
+    def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
+        """Judge the result of one case."""
+        raise NotImplementedError
+
+
+def _finite(wanted: Any) -> bool:
+    return bool(np.isfinite(wanted).all())
+
+
+class Value(_OfCases):
+    """Values agree with the oracle or, without one, with the loss in float64 and with the other backends."""
+
+    name = "value"
+
+    def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
+        got = result["value"]
+        truth, by = self.truth(run, backend, case)
+        if truth is None:
+            found.undecided(case.name, run.untrue.get(case.name, "nothing to compare with"))
+            return
+        wanted, moved = truth
+        if np.shape(got) != np.shape(wanted):
+            found.fail(case.name, f"shape {list(np.shape(got))}, expected {list(np.shape(wanted))}", batch=case)
+            return
+        off = compare.difference(got, wanted, run.value_tolerance(wanted, moved))
+        kind = "wrong" if _finite(got) or not _finite(wanted) else "nan"
+        what = "value" if kind == "wrong" else f"value is {_first(got)}: it"
+        found.add(case.name, off, f"{what} differs from {by}", kind, case)
+
+    def truth(self, run: Run, backend: str, case: Case) -> tuple[tuple[Any, Any] | None, str]:
+        """Return the right value and how much rounding changes it, and what gives it."""
+        truth = run.truths.get(case.name)
+        if truth is None:
+            values = {b: result["value"] for b in run.described if (result := run.value_of(b, case)) is not None}
+            return self._of_others(values, backend), f"that of {run.others(backend)}"
+        if run.oracle:
+            return (truth.value, truth.moved), "the oracle"
+        agreeing = any(run.agrees(truth, result["value"]) for b in run.described if (result := run.value_of(b, case)))
+        by = f"that of {run.others(backend)}" if agreeing else "its own value in float64, on every backend"
+        if len(run.described) == 1:
+            by = "its own value in float64"
+        return (truth.value, truth.moved), by
+
+    @staticmethod
+    def _of_others(values: dict[str, Any], backend: str) -> tuple[Any, Any] | None:
+        """Return the median of three values, or the other one of two."""
+        if len(values) == 2:
+            return next(value for b, value in values.items() if b != backend), 0.0
+        if len(values) < 3 or len({value.shape for value in values.values()}) > 1:
+            return None if len(values) < 2 else (next(iter(values.values())), 0.0)
+        return np.sort(np.stack(list(values.values())), axis=0)[(len(values) - 1) // 2], 0.0
+
+
+def _first(array: Any) -> str:
+    """Return the first number that is not finite, as text."""
+    array = np.ravel(np.asarray(array))
+    return str(array[~np.isfinite(array)][0])
+
+
+class Finite(_OfCases):
+    """Nothing is NaN or infinite: neither values, unless the oracle says so, nor gradients where values are finite."""
+
+    name = "finite"
+
+    def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
+        truth = run.truths.get(case.name)
+        value, gradient = result["value"], result["gradient"]
+        if run.oracle and truth is not None and not _finite(truth.value):
+            return
+        for what, array in (("value", value), ("gradient", gradient)):
+            if array is None:
+                continue
+            flattened = flat(array) if what == "gradient" else np.ravel(array)
+            where = [b for b in run.described if self._bad(run.value_of(b, case), what)]
+            everywhere = ", on every backend" if len(where) == len(run.described) > 1 else ""
+            bad = not np.isfinite(flattened).all()
+            detail = f"{what} is {_first(flattened)}{everywhere}" if bad else ""
+            found.require(case.name, not bad, detail, "nan", case)
+            if bad:
+                return
+
+    @staticmethod
+    def _bad(result: Any, what: str) -> bool:
+        if result is None or result[what] is None:
+            return False
+        return not np.isfinite(flat(result[what]) if what == "gradient" else result[what]).all()
+
+
+class Gradient(_OfCases):
+    """Gradients agree with numerical derivatives, of the oracle or of the loss in float64."""
+
+    name = "gradient"
+
+    def why_not(self, run: Run, backend: str) -> str:
+        return "" if has_gradient(backend) else f"{backend} computes no gradients: values only"
+
+    def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
+        if run.straight_through:
+            found.note = "straight-through, by intent: finite and the same on all backends"
+        super().verdict(run, backend, replies, found)
+        mine = [result["gradient"] for case in run.cases if case.size and (result := run.value_of(backend, case))]
+        if mine and all(gradient is None or not np.any(flat(gradient)) for gradient in mine):
+            found.fail(run.plain.name, "the gradient is 0 for every batch: the loss cannot train a model", batch=run.plain)
+
+    def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
+        if not case.size:
+            return
+        given = result["gradient"]
+        got = np.zeros(case.size) if given is None else flat(given).astype(np.float64)
+        if got.size != case.size:
+            found.fail(case.name, f"gradient of {got.size} numbers, expected {case.size}", batch=case)
+            return
+        finite = bool(np.isfinite(got).all())
+        if case.large or run.straight_through:
+            other = self._other(run, backend, case) if run.straight_through else None
+            if other is not None and finite:
+                size = max(compare.largest(other), run.scale.gradient, 1e-30)
+                off = compare.difference(got, other, compare.GRADIENT * size)
+                found.add(case.name, off, f"gradient differs from that of {run.others(backend)}", batch=case)
+            else:
+                found.add(case.name, Difference(0.0 if finite else float("nan"), 1.0), *_NOT_FINITE, case)
+            return
+        truth = run.truths.get(case.name)
+        if truth is None or truth.slopes is None:
+            found.undecided(case.name, run.untrue.get(case.name, "no derivatives to compare with"))
+            return
+        slopes = truth.slopes
+        known = np.isfinite(slopes.error)
+        if not finite:
+            # Where there is no derivative either, `finite` says so.
+            if (~np.isfinite(got) & known & (slopes.error <= 0.1 * np.maximum(slopes.size, 1e-30))).any():
+                found.add(case.name, Difference(float("nan"), 1.0), *_NOT_FINITE, case)
+            else:
+                found.undecided(case.name, "neither the gradient nor a numerical derivative is finite")
+            return
+        size = max(slopes.size, 1e-30)
+        # Where terms of the typical size cancel, their rounding error remains.
+        tolerance = compare.GRADIENT * size + compare.ROUNDINGS * (
+            slopes.moved + compare.ROUNDING * run.scale.gradient
+        )
+        off = slopes.off(got)
+        allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
+        unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * off, tolerance))
+        off = np.where(np.isnan(off), np.inf, off)
+        undecided = unknown & (off > tolerance)
+        if undecided.any():
+            why = f"numerical derivatives do not converge for {int(undecided.sum())} of {got.size} numbers"
+            found.undecided(case.name, why)
+        found.add(
+            case.name,
+            compare.worst(np.where(undecided, 0.0, off), allowed),
+            "gradient differs from numerical derivatives" + (" of the oracle" if run.oracle else " of its values"),
+            batch=case,
+        )
+
+    @staticmethod
+    def _other(run: Run, backend: str, case: Case) -> Any:
+        """Return the gradient of the other backends."""
+        found = {b: flat(r["gradient"]) for b in run.described if (r := run.value_of(b, case)) and r["gradient"]}
+        if len(found) < 2 or backend not in found:
+            return None
+        if len(found) == 2:
+            return next(gradient for b, gradient in found.items() if b != backend)
+        return np.median(np.stack(list(found.values())), axis=0)
+
+
+_NOT_FINITE = ("gradient is not finite", "nan")
+
+
+class EmptyBatch(Check):
+    """A batch of 0 rows gives the same on all backends, as a replica of TensorFlow may get one."""
+
+    name = "empty_batch"
+
+    def why_not(self, run: Run, backend: str) -> str:
+        return "" if self._case(run) else "no batch of 0 rows among the inputs"
+
+    @staticmethod
+    def _case(run: Run) -> Case | None:
+        return next((case for case in run.cases if not case.rows), None)
+
+    def requests(self, run: Run, backend: str) -> dict[Any, Request]:
+        case = self._case(run)
+        return {"value": run.value_request(backend, case)} if case else {}
+
+    def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
+        case = self._case(run)
+        assert case is not None
+        reply = replies[backend].reply("value")
+        ran = {b: result for b, answers in replies.items() if (result := answers.get("value")) is not None}
+        if reply is not None and reply.status == "error" and not ran:
+            found.undecided(case.name, f"raises for a batch of 0 rows: {reply.message}")
+            return
+        with found.at(case.name, case):
+            got = replies[backend]["value"]["value"]
+            wanted = run.truths[case.name].value if run.oracle and case.name in run.truths else None
+            other = next((r["value"] for b, r in ran.items() if b != backend), got) if wanted is None else wanted
+            if np.shape(got) != np.shape(other):
+                found.fail(case.name, f"shape {list(np.shape(got))}, expected {list(np.shape(other))}", batch=case)
+            else:
+                by = "the oracle" if wanted is not None else run.others(backend)
+                found.add(case.name, run.close(got, other, backend), f"value differs from {by}", batch=case)
