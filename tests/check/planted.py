@@ -3,6 +3,7 @@
 Their oracles stand in `planted_oracles.py`; `planted_table.py` says which row of the checker finds which fault.
 """
 
+import contextlib
 import os
 
 import keras
@@ -503,16 +504,16 @@ class MeanOverBatch(Squared):
 
 
 class MaskDropped(Squared):
-    """A reshaped prediction has no mask."""
+    """A clipped prediction has no mask."""
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        return super().__call__(y_true, ops.reshape(y_pred, ops.shape(y_pred)), sample_weight)
+        return super().__call__(y_true, ops.clip(y_pred, -1e9, 1e9), sample_weight)
 
 
 class MaskDroppedWithWeights(Squared):
     def __call__(self, y_true, y_pred, sample_weight=None):
         if sample_weight is not None:
-            y_pred = ops.reshape(y_pred, ops.shape(y_pred))
+            y_pred = ops.clip(y_pred, -1e9, 1e9)
         return super().__call__(y_true, y_pred, sample_weight)
 
 
@@ -527,10 +528,11 @@ class ReducedTwice(Squared):
 
 
 class ReductionIgnored(FromRows):
-    """Always the mean."""
+    """The mean, also where the sum is asked for."""
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        return ops.mean(self.weighted(y_true, y_pred, sample_weight))
+        rows = self.weighted(y_true, y_pred, sample_weight)
+        return rows if self.reduction in (None, "none") else ops.mean(rows)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------
@@ -594,10 +596,8 @@ class StaleConstant(Squared):
         self.largest = np.float32(1.0)
 
     def call(self, y_true, y_pred):
-        try:
+        with contextlib.suppress(Exception):  # a tensor that is traced has no numbers
             self.largest = np.max(np.abs(ops.convert_to_numpy(y_true)), initial=np.float32(1.0))
-        except Exception:  # a symbolic tensor has no numbers
-            pass
         return super().call(y_true, y_pred) / self.largest
 
 
