@@ -51,6 +51,21 @@ def names(tree: Tree, root: str = "y_true") -> list[str]:
     return [name for key, part in keys for name in names(part, f"{root}[{key}]")]
 
 
+def nested(named: dict[str, Any] | None) -> Tree:
+    """Return the tree whose leaves have these names: keys joined by dots, numbers for places in a tuple."""
+    if not named or "" in named:
+        if named and len(named) > 1:
+            raise ValueError(f"`{max(named)}` beside the whole")
+        return named[""] if named else None
+    parts: dict[str, dict[str, Any]] = {}
+    for name, leaf in named.items():
+        key, _, rest = name.partition(".")
+        parts.setdefault(key, {})[rest] = leaf
+    built = {key: nested(part) for key, part in parts.items()}
+    places = [str(place) for place in range(len(built))]
+    return tuple(built[place] for place in places) if set(places) == set(built) else built
+
+
 def described(tree: Tree, root: str) -> str:
     """Return names, dtypes and shapes of the leaves, such as `y_true["mask"]: bool [6, 8]`."""
     return ", ".join(
