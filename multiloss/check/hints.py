@@ -143,7 +143,7 @@ def hint(message: str, trace: str = "") -> str:
 
 def uncalled(target: str) -> str:
     """Return what to say where a target returns a function instead of numbers."""
-    return f"{target} returned a function; call it: `{target.partition(':')[2].partition('(')[0]}(...)`"
+    return f"{target} returned a function; call it: `{target.partition(':')[2]}(...)`"
 
 
 def misfit(target: str, case: Case, message: str, given: str | None, trace: str = "") -> str:
