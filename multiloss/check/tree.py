@@ -1,4 +1,8 @@
-"""Labels and predictions in dicts, tuples and lists, nested or not: a tree of arrays. A bare array is a tree."""
+"""Labels and predictions in dicts, tuples and lists, nested or not: a tree of arrays. A bare array is a tree.
+
+The leaves have the order of `keras.tree.flatten`, by sorted keys. Under torch, Keras 3.15 sorts the outermost dict only,
+so that a case's dicts have sorted keys to begin with.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -61,7 +65,7 @@ def nested(named: dict[str, Any] | None) -> Tree:
     for name, leaf in named.items():
         key, _, rest = name.partition(".")
         parts.setdefault(key, {})[rest] = leaf
-    built = {key: nested(part) for key, part in parts.items()}
+    built = {key: nested(part) for key, part in sorted(parts.items())}
     places = [str(place) for place in range(len(built))]
     return tuple(built[place] for place in places) if set(places) == set(built) else built
 

@@ -39,12 +39,12 @@ def test_inputs_of_a_function(tmp_path):
 
 def test_structures_of_a_file(tmp_path):
     y, mask, x = np.ones((4, 2), np.int32), np.ones((4, 2), bool), np.ones((4, 2), np.float64)
-    parts = {"y_true.labels": y, "y_true.mask": mask, "y_pred.0": x, "y_pred.1.a": x[:, 0]}
+    parts = {"y_true.mask": mask, "y_true.labels": y, "y_pred.0": x, "y_pred.1.a": x[:, 0]}
     saved(tmp_path / "one.npz", **parts, **{f"more_{name}": array for name, array in parts.items()}, other=x)
     cases = inputs.load(str(tmp_path / "one.npz"), 0)
     assert [case.name for case in cases] == ["batch", "more"]
     for case in cases:
-        assert sorted(case.y) == ["labels", "mask"]
+        assert list(case.y) == ["labels", "mask"]  # sorted
         assert isinstance(case.x, tuple)
         assert [leaf.shape for leaf in tree.leaves(case.x)] == [(4, 2), (4,)]
         assert {leaf.dtype for leaf in tree.leaves(case.x)} == {np.dtype(np.float32)}
@@ -73,6 +73,7 @@ def test_structures_of_a_function(tmp_path):
     assert tree.names(cases["dict"].y) == ['y_true["a"]', 'y_true["b"]']
     assert [leaf.shape for leaf in tree.leaves(cases["dict"].y)] == [(2, 1), (2,)]
     assert tree.names(cases["dict"].x, "y_pred") == ["y_pred[0]", "y_pred[1]"]
+    assert list(cases["dict"].y) == ["a", "b"]  # sorted
     assert isinstance(cases["list"].y, list)
     assert cases["list"].y[0].dtype == np.float64
     assert tree.names(cases["nested"].y) == ['y_true[0]["a"]']
