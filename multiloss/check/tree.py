@@ -1,7 +1,7 @@
 """Labels and predictions in dicts, tuples and lists, nested or not: a tree of arrays. A bare array is a tree.
 
-The leaves have the order of `keras.tree.flatten`, by sorted keys. Under torch, Keras 3.15 sorts the outermost dict only,
-so that a case's dicts have sorted keys to begin with.
+The leaves have the order of `keras.tree.flatten`, by sorted keys. Under torch, Keras 3.15 sorts the outermost dict
+only, so that a case's dicts have sorted keys to begin with.
 """
 
 from collections.abc import Callable, Iterable
