@@ -46,10 +46,10 @@ def test_classes_by_labels():
 
 
 def test_dicts_and_tuples():
-    cases = named("y.labels: int[B, 8] in 0..4, y.mask: bool[B, 8], x.0: prob[B], x.1: float[B, 2] in -1..1.5")
+    cases = named("y.mask: bool[B, 8], y.labels: int[B, 8] in 0..4, x.0: prob[B], x.1: float[B, 2] in -1..1.5")
     assert {'y_true["labels"] at the low end', 'y_true["mask"] at the high end'} <= set(cases)
     plain = cases["random"]
-    assert sorted(plain.y) == ["labels", "mask"]
+    assert list(plain.y) == ["labels", "mask"]  # sorted
     assert plain.y["mask"].dtype == np.bool_
     assert [part.shape for part in plain.x] == [(6,), (6, 2)]
     assert plain.bounds == [(0, 1), (-1, 1.5)]
