@@ -40,7 +40,7 @@ def test_inputs_of_a_function(tmp_path):
 def test_structures_of_a_file(tmp_path):
     y, mask, x = np.ones((4, 2), np.int32), np.ones((4, 2), bool), np.ones((4, 2), np.float64)
     parts = {"y_true.mask": mask, "y_true.labels": y, "y_pred.0": x, "y_pred.1.a": x[:, 0]}
-    saved(tmp_path / "one.npz", **parts, **{f"more_{name}": array for name, array in parts.items()}, my_true=x, not_y=x, by_true=x)
+    saved(tmp_path / "one.npz", **parts, **{f"more_{name}": array for name, array in parts.items()}, by_true=x)
     cases = inputs.load(str(tmp_path / "one.npz"), 0)
     assert [case.name for case in cases] == ["batch", "more"]
     for case in cases:
