@@ -12,18 +12,12 @@ from typing import Any
 import numpy as np
 
 from multiloss.check import Report, Workers, check_loss
-from multiloss.check.inputs import guess
+from multiloss.check.families import guess
 
 PAGE = Path(__file__).with_name("keras-losses.md")
 SEARCH = 50
-# Inputs of the losses whose names suggest none, or the wrong ones.
-FAMILIES = {
-    "CTC": "docs/keras_losses.py:ctc",
-    "CategoricalGeneralizedCrossEntropy": "integer-labels",
-    "CategoricalHinge": "one-hot",
-    "Circle": "labels-embeddings",
-    "KLDivergence": "one-hot",
-}
+# Inputs of the losses that need more than their names suggest.
+INPUTS = {"CTC": "docs/keras_losses.py:ctc"}
 # Oracles: by that of `Dice`, the prediction of an empty mask as empty is correct.
 ORACLES = {"Dice": "multiloss.oracles:dice(mode='binary', batch=True, average='micro', smooth=1e-7)"}
 # (loss, or "" for any, and check) -> the cause, found by examining the loss without the checker.
@@ -159,7 +153,7 @@ def main() -> None:
     with Workers() as workers:
         for name in names():
             target = f"keras.losses:{name}"
-            family = FAMILIES.get(name, guess(target))
+            family = INPUTS.get(name, guess(target))
             count = SEARCH if name not in ("CTC",) else 0  # no family has label sequences that fit the logits
             print(target, family, file=sys.stderr, flush=True)
             report = check_loss(target, ORACLES.get(name), inputs=family, search=count, workers=workers)

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from multiloss.check.inputs import Case, with_small_batches
+from multiloss.check import spec
+from multiloss.check.inputs import Case, load, with_small_batches
+from multiloss.check.targets import TargetError
 
 FAMILIES = ("labels-embeddings", "masks", "one-hot", "integer-labels", "sign-labels", "positive", "regression")
 PROBABILITIES = ("masks", "one-hot", "integer-labels")  # predictions are probabilities, or logits where asked for
@@ -37,6 +39,24 @@ def guess(target: str) -> str:
     """Return the family, or specification, that the target's name suggests: "regression" by default."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.partition(":")[2].partition("(")[0]).lower()
     return next((inputs for pattern, inputs in _BY_NAME if re.search(pattern, name)), "regression")
+
+
+def batches(inputs: str, seed: int, logits: bool = False) -> list[Case]:
+    """Return the cases of a family, a specification, an `.npz` file, or the target of a function of a seed.
+
+    Raises:
+        TargetError: if it is none of them, or does not fit its form.
+    """
+    if inputs in FAMILIES:
+        return family(inputs, seed, logits)
+    if spec.is_spec(inputs):
+        return spec.cases(inputs, seed)
+    if inputs.endswith(".npz") or ":" in inputs:
+        return load(inputs, seed)
+    raise TargetError(
+        f"`inputs` must be one of {', '.join(FAMILIES)}, a specification such as 'y: int[B] in 0..2, x: prob[B, 3]', "
+        f"an .npz file or a function. Received: {inputs!r}"
+    )
 
 
 def family(name: str, seed: int, logits: bool = False) -> list[Case]:

@@ -166,21 +166,8 @@ def _of_file(path: str) -> dict[str, tuple[Tree, Tree]]:
             name, part, rest = match.groups()
             found.setdefault(name or "batch", {}).setdefault(part, {})[rest or ""] = array
     try:
-        return {name: (_nested(pair.get("y_true")), _nested(pair.get("y_pred"))) for name, pair in found.items()}
+        return {
+            name: (tree.nested(pair.get("y_true")), tree.nested(pair.get("y_pred"))) for name, pair in found.items()
+        }
     except ValueError as error:
         raise TargetError(f"{path} has both an array and parts of it: {error}") from error
-
-
-def _nested(arrays: dict[str, Any] | None) -> Tree:
-    """Return the tree whose leaves have these names: keys joined by dots, numbers for places in a tuple."""
-    if not arrays or "" in arrays:
-        if arrays and len(arrays) > 1:
-            raise ValueError(f"`{max(arrays)}` beside the whole")
-        return arrays[""] if arrays else None
-    parts: dict[str, dict[str, Any]] = {}
-    for name, array in arrays.items():
-        key, _, rest = name.partition(".")
-        parts.setdefault(key, {})[rest] = array
-    built = {key: _nested(part) for key, part in parts.items()}
-    places = [str(place) for place in range(len(built))]
-    return tuple(built[place] for place in places) if set(places) == set(built) else built

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from multiloss.check import spec
 from multiloss.check.families import FAMILIES, range_of
 from multiloss.check.inputs import Case, load
 from multiloss.check.report import Cell
 from multiloss.check.targets import TargetError
 
 _ROWS, _CLASSES, _FEATURES = 3, 3, 2
-_DRAWN = "drawn"  # the name of a case drawn from a family
+_DRAWN = "drawn"  # the name of a case whose rows may be left out
 _UNITS = (1.0, 0.125, 1e-3, 100.0)
 
 
@@ -33,7 +34,7 @@ def strategy(inputs: str, logits: bool) -> Any:
     """Return a strategy of cases.
 
     Args:
-        inputs: a family, or the target string of a function of a seed.
+        inputs: a family, a specification, or the target string of a function of a seed.
         logits: as in `families.family`.
 
     Raises:
@@ -43,8 +44,12 @@ def strategy(inputs: str, logits: bool) -> Any:
         import hypothesis.strategies as st
     except ImportError:
         raise TargetError('`search` needs hypothesis: pip install "multiloss[search]"') from None
-    if inputs.endswith(".npz"):
-        raise TargetError(f"`search` needs a family or a function of a seed as `inputs`. Received: {inputs!r}")
+    if spec.is_spec(inputs):
+        spec.parse(inputs)  # an error in it is not the loss's
+    elif inputs.endswith(".npz"):
+        raise TargetError(
+            f"`search` needs a family, a specification or a function of a seed as `inputs`. Received: {inputs!r}"
+        )
 
     # hypothesis mixes constants from the loaded modules into its draws, except for booleans. All numbers are built from
     # booleans, so that a seed draws the same whatever is imported.
@@ -57,6 +62,8 @@ def strategy(inputs: str, logits: bool) -> Any:
 
     def case(draw: Any) -> Case:
         number = numbers(draw)
+        if spec.is_spec(inputs):
+            return spec.drawn(inputs, number(32), 1 + number(2) % _ROWS, number(2) % len(spec.STYLES))
         if inputs not in FAMILIES:
             cases = load(inputs, number(32))
             return cases[number(16) % len(cases)]

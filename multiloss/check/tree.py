@@ -1,4 +1,8 @@
-"""Labels and predictions in dicts, tuples and lists, nested or not: a tree of arrays. A bare array is a tree."""
+"""Labels and predictions in dicts, tuples and lists, nested or not: a tree of arrays. A bare array is a tree.
+
+The leaves have the order of `keras.tree.flatten`, by sorted keys. Under torch, Keras 3.15 sorts the outermost dict
+only, so that a case's dicts have sorted keys to begin with.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -49,6 +53,21 @@ def names(tree: Tree, root: str = "y_true") -> list[str]:
         return [root]
     keys = [(f'"{key}"' if isinstance(key, str) else repr(key), part) for key, part in _parts(tree)]
     return [name for key, part in keys for name in names(part, f"{root}[{key}]")]
+
+
+def nested(named: dict[str, Any] | None) -> Tree:
+    """Return the tree whose leaves have these names: keys joined by dots, numbers for places in a tuple."""
+    if not named or "" in named:
+        if named and len(named) > 1:
+            raise ValueError(f"`{max(named)}` beside the whole")
+        return named[""] if named else None
+    parts: dict[str, dict[str, Any]] = {}
+    for name, leaf in named.items():
+        key, _, rest = name.partition(".")
+        parts.setdefault(key, {})[rest] = leaf
+    built = {key: nested(part) for key, part in sorted(parts.items())}
+    places = [str(place) for place in range(len(built))]
+    return tuple(built[place] for place in places) if set(places) == set(built) else built
 
 
 def described(tree: Tree, root: str) -> str:

@@ -168,7 +168,9 @@ IMPORTS = {
     # Batches: from one's own, to families.
     "multiloss.check.tree": set(),
     "multiloss.check.inputs": {"multiloss.check.targets", "multiloss.check.tree"},
-    "multiloss.check.families": {"multiloss.check.inputs"},
+    "multiloss.check.spec": {"multiloss.check.inputs", "multiloss.check.targets", "multiloss.check.tree"},
+    "multiloss.check.families": {"multiloss.check.inputs", "multiloss.check.spec", "multiloss.check.targets"},
+    "multiloss.check.hints": {"multiloss.check.families", "multiloss.check.inputs", "multiloss.check.tree"},
     "multiloss.check.worker": {"multiloss.check.targets"},
     "multiloss.check.judge": {
         "multiloss.check.compare",
@@ -180,6 +182,7 @@ IMPORTS = {
         "multiloss.check.families",
         "multiloss.check.inputs",
         "multiloss.check.report",
+        "multiloss.check.spec",
         "multiloss.check.targets",
     },
     "multiloss.check.run": {
