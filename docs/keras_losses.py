@@ -164,7 +164,7 @@ def main() -> None:
             print(target, family, file=sys.stderr, flush=True)
             report = check_loss(target, ORACLES.get(name), inputs=family, search=count, workers=workers)
             reports[name] = report
-            print(report.summary, file=sys.stderr, flush=True)
+            print(report.verdict, file=sys.stderr, flush=True)
     first = next(iter(reports.values()))
     checks = list(dict.fromkeys(cell.check for report in reports.values() for cell in report.cells))
     shown = [check for check in checks if any(mark(report, check) not in ("", "-") for report in reports.values())]

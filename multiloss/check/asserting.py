@@ -39,7 +39,5 @@ def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report
     arguments = {"backends": backends, "workers": _workers, **arguments}
     report = check_loss(loss, oracle, **arguments)
     if not report.ok:
-        failing = ", ".join(f"{cell.check} ({cell.backend})" for cell in report.failures)
-        # pytest's summary shows the first line.
-        raise AssertionError(f"{report.target} fails: {failing or report.summary}\n\n{report.text()}")
+        raise AssertionError(report.text(failures=None))  # pytest's summary shows the first line: the verdict
     return report

@@ -17,6 +17,7 @@ OVERLAP_ENGINE = {
     f"multiloss.overlap._engine.{name}"
     for name in ("options", "shapes", "ranges", "inputs", "sums", "ratios", "pixelwise")
 }
+REPORT = ("cells", "known", "contents", "text", "html")
 # What each module may import of multiloss: the way the data flow, and never back.
 IMPORTS = {
     "multiloss": {
@@ -151,7 +152,18 @@ IMPORTS = {
         "multiloss.check.run",
         "multiloss.check.targets",
     },
-    **{f"multiloss.check.{name}": set() for name in ("targets", "report", "compare")},
+    **{f"multiloss.check.{name}": set() for name in ("targets", "compare")},
+    # From cells to what is said of them to pages.
+    "multiloss.check.report": {f"multiloss.check.report.{name}" for name in REPORT},
+    "multiloss.check.report.cells": set(),
+    "multiloss.check.report.known": {"multiloss.check.report.cells"},
+    "multiloss.check.report.contents": {"multiloss.check.report.cells", "multiloss.check.report.known"},
+    "multiloss.check.report.text": {"multiloss.check.report.cells", "multiloss.check.report.contents"},
+    "multiloss.check.report.html": {
+        "multiloss.check.report.cells",
+        "multiloss.check.report.contents",
+        "multiloss.check.report.text",
+    },
     "multiloss.check.pool": {"multiloss._backends"},
     "multiloss.check.inputs": {"multiloss.check.targets"},
     "multiloss.check.worker": {"multiloss.check.targets"},
@@ -178,6 +190,7 @@ IMPORTS = {
         "multiloss._backends",
         "multiloss.check.inputs",
         "multiloss.check.pool",
+        "multiloss.check.report",
         "multiloss.check.run",
     },
     "multiloss.check.*": {

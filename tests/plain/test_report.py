@@ -10,18 +10,20 @@ from xml.etree import ElementTree
 
 import pytest
 
-from multiloss.check.report import STATUSES, Cell, Report, read_known
+from multiloss.check.report import KINDS, STATUSES, Cell, Report, read_known
 
 NAN_JAX = Cell(
     "gradient",
     "jax",
     "fail",
-    "The gradient is nan where rows\ncoincide.",
+    "The gradient is NaN.\nSome framework adds more.",
     error=math.nan,
     tolerance=1e-5,
     case="duplicated rows",
     reproduce="multiloss check 'my:loss(\"a  b\")' --backends jax --seed 7",
     errors={"random": 0.25, "duplicated rows": math.nan},
+    kind="nan",
+    batch="y_true = np.array([1, 1], np.int32)\ny_pred = np.array([[0.0], [0.0]], np.float32)",
 )
 CELLS = (
     Cell("value", "tensorflow", "pass", error=2e-7, tolerance=1e-5, case="random", errors={"random": 0.02, "ties": 0}),
@@ -30,8 +32,9 @@ CELLS = (
     NAN_JAX,
     Cell("mask", "tensorflow", "not applicable", "The loss takes no mask."),
     Cell("mask", "jax", "not applicable", "The loss takes no mask."),
-    Cell("fit one step", "tensorflow", "pass"),
-    Cell("fit one step", "jax", "not checked", "Killed after 60 s."),
+    Cell("rank", "tensorflow", "not applicable", "The loss takes no mask."),
+    Cell("fit", "tensorflow", "pass", "undecided at 'ties'"),
+    Cell("fit", "jax", "not checked", "Killed after 60 s."),
 )
 REPORT = Report(
     target="my:loss",
@@ -46,36 +49,44 @@ REPORT = Report(
     notes=("Smallest failing case:\ny_true = [0, 1]",),
 )
 TEXT = """\
-target      my:loss
-oracle      none
-compared    Backends were compared with each other.
-inputs      masks, seed 7
-tensorflow  tensorflow 2.21.0, keras 3.15.1
-jax         jax 0.10.0, keras 3.15.1
+FAILS: my:loss gives NaN or infinity on jax (gradient).
 
-              tensorflow  jax
-value         ok 0.02     ok 0
-gradient      ok 1.2      FAIL nan
-mask          -           -
-fit one step  ok          ?
+error / tolerance  tensorflow  jax
+value              ok 0.02     ok 0
+gradient           ok 1.2      FAIL nan
+mask               -           -
+rank               -           ?
+fit                ok          ?
 
-FAIL gradient, jax
-  The gradient is nan where rows coincide.
-  error nan, tolerance 1e-05, case duplicated rows, seed 7
+FAIL gradient (jax): NaN or infinity
+  The gradient is NaN.
+  error nan, tolerance 1e-05 (ratio nan), case 'duplicated rows', seed 7
+  y_true = np.array([1, 1], np.int32)
+  y_pred = np.array([[0.0], [0.0]], np.float32)
   multiloss check 'my:loss("a  b")' --backends jax --seed 7
 
-Not applicable
-  mask: The loss takes no mask.
+Remarks on checks that pass
+  fit (tensorflow): undecided at 'ties'
 
-Not checked
-  fit one step (jax): Killed after 60 s.
+Not applicable (-)
+  mask, rank (tensorflow): The loss takes no mask.
+
+Not checked (?)
+  fit (jax): Killed after 60 s.
   torch: not installed
 
 Notes
   Smallest failing case:
   y_true = [0, 1]
 
-4 checks pass, 1 fail, 0 known failures, 2 not applicable, 1 not checked. 12.3 s."""
+target      my:loss
+oracle      none
+compared    Backends were compared with each other.
+inputs      masks, seed 7
+tensorflow  tensorflow 2.21.0, keras 3.15.1
+jax         jax 0.10.0, keras 3.15.1
+time        12.3 s"""
+THREE = {"tensorflow": "1", "jax": "1", "torch": "1"}
 
 
 def known(tmp_path, text):
@@ -86,6 +97,21 @@ def known(tmp_path, text):
 
 def statuses(report, check):
     return [cell.status for cell in report.cells if cell.check == check]
+
+
+def fail(check, backend, kind="", detail="", error=None, **more):
+    return Cell(check, backend, "fail", detail, error, None if error is None else 1.0, kind=kind, **more)
+
+
+def report_with(*cells, **changes):
+    """A report of these cells, which ran on tensorflow, jax and torch."""
+    return replace(REPORT, **{"versions": THREE, "cells": cells, "unchecked": {}, "notes": (), **changes})
+
+
+def shown(report, **arguments):
+    """The failures that the text shows, each as its lines."""
+    blocks = report.text(**arguments).split("\n\n")
+    return [block.splitlines() for block in blocks if block.startswith(("FAIL ", "PASSES! "))]
 
 
 def report_of(**rows):
@@ -112,11 +138,13 @@ def test_colour_is_all_that_colour_changes():
 
 def test_width_wraps_sentences_but_no_command():
     command = "multiloss check " + "x" * 60 + " --seed 7"
-    long = replace(NAN_JAX, detail="Words that are to be wrapped at forty, of which there are many.", reproduce=command)
-    report = replace(REPORT, cells=(long,))
+    detail = "Words that are to be wrapped at forty, of which there are many."
+    report = replace(REPORT, cells=(replace(NAN_JAX, detail=detail, reproduce=command),))
     text = report.text(width=40)
     assert "  Words that are to be wrapped at forty,\n  of which there are many.\n" in text
-    assert [line for line in text.splitlines() if len(line) > 40] == [f"  {command}", report.summary]
+    batch = f"  {NAN_JAX.batch.splitlines()[1]}"
+    assert [line for line in text.splitlines() if len(line) > 40] == [batch, f"  {command}"]
+    assert re.sub(r"\033\[\d*m", "", report.text(width=40, color=True)) == text
 
 
 @pytest.mark.parametrize(
@@ -150,19 +178,212 @@ def test_exit_code(row, ok):
     report = report_of(value=row)
     assert (report.ok, report.exit_code) == (ok, 0 if ok else 1)
     assert [cell.status for cell in report.failures] == [s for s in row if s in ("fail", "unexpected pass")]
-    assert report.summary.startswith("Nothing was checked: ") == (row[0] == "not applicable")
+    assert report.text(color=True).startswith(("\033[32m" if ok else "\033[31m") + report.verdict.partition(":")[0])
 
 
-def test_summary_counts_every_cell():
-    rows = {f"check {i}": [status] * 3 for i, status in enumerate(STATUSES)}
-    assert report_of(**rows).summary == (
-        "3 checks pass, 3 fail, 3 known failures, 3 not applicable, 3 pass unexpectedly, 3 not checked. 12.3 s."
+@pytest.mark.parametrize(
+    ("cells", "verdict"),
+    [
+        (
+            [Cell("value", b, "pass") for b in THREE] + [Cell("fit", "jax", "pass")],
+            "OK: my:loss passes 2 checks on tensorflow, jax and torch.",
+        ),
+        (
+            [
+                Cell("value", "jax", "pass"),
+                Cell("save", "torch", "pass"),
+                Cell("mask", "jax", "known"),
+                Cell("fit", "jax", "not checked"),
+                fail("save", "jax", "setting"),
+            ],
+            "OK: my:loss passes 1 check on jax and torch. Failures that do not count: save. Known failures: mask. "
+            "Not checked: fit.",
+        ),
+        (
+            [
+                fail("save", "torch", "setting"),
+                fail("mask", "jax", "crash"),
+                fail("gradient", "torch", "wrong"),
+                fail("value", "tensorflow", "wrong"),
+                Cell("fit", "jax", "not checked"),
+            ],
+            "FAILS: my:loss gives wrong numbers on tensorflow and torch (gradient, value), and crashes on jax (mask). "
+            "Failures that do not count: save.",
+        ),
+        (
+            [fail(check, b, "nan") for check in "abcde" for b in THREE] + [fail("f", "jax")],
+            "FAILS: my:loss gives NaN or infinity on every backend (a, b, c and 2 more), and fails on jax (f).",
+        ),
+        (
+            [
+                fail("value", "torch", "wrong"),
+                fail("fit", "jax", "crash"),
+                Cell("mask", "jax", "unexpected pass"),
+            ],
+            "FAILS: my:loss gives wrong numbers on torch (value), crashes on jax (fit), "
+            "and passes where a failure is known on jax (mask).",
+        ),
+        ([Cell("value", "jax", "not checked")], "NOTHING WAS CHECKED: my:loss. Not checked: value."),
+    ],
+)
+def test_the_verdict_is_one_line(cells, verdict):
+    report = report_with(*cells, fail_on=("wrong", "crash", "nan"))
+    assert report.verdict == verdict
+    assert report.text().startswith(f"{verdict}\n\n")
+    assert report.ok == verdict.startswith("OK")
+
+
+def test_the_verdict_names_a_backend_that_is_alone():
+    report = report_with(fail("value", "jax", "wrong"), versions={"jax": "1"})
+    assert report.verdict == "FAILS: my:loss gives wrong numbers on jax (value)."
+    assert shown(report)[0][0] == "FAIL value (jax): wrong numbers"
+
+
+def test_a_kind_that_is_not_in_fail_on_is_shown_and_does_not_count():
+    report = report_with(fail("save", "jax", "setting", "margin is lost"))
+    assert not report.ok
+    lenient = replace(report, fail_on=("wrong", "crash"))
+    assert (lenient.ok, lenient.exit_code) == (True, 0)
+    assert lenient.failures == report.failures
+    assert shown(lenient) == shown(report) == [["FAIL save (jax): a setting gets lost", "  margin is lost", "  seed 7"]]
+    for cell in (fail("value", "torch", "wrong"), fail("runs", "torch"), Cell("mask", "torch", "unexpected pass")):
+        worse = replace(lenient, cells=(*lenient.cells, cell))
+        assert worse.exit_code == 1
+        assert shown(worse)[0][0].split()[1] == cell.check  # what counts is shown first
+    message = "^`fail_on` must be among wrong, crash, nan, setting. Received: 'slow'$"
+    with pytest.raises(ValueError, match=message):
+        replace(report, fail_on=("wrong", "slow"))
+
+
+def test_the_worst_failures_are_shown_and_the_others_named():
+    report = report_with(
+        fail("save", "jax", "setting", "s", 1e9),
+        fail("finite", "jax", "nan", "n"),
+        fail("compiled", "torch", "wrong", "a bit", 2.0),
+        fail("mask", "jax", "crash", "c"),
+        fail("value", "jax", "wrong", "much", 1e3),
+        fail("fit", "jax", "wrong", "no figure"),
+        fail("rank", "jax", "wrong", "not a number", math.nan),
+        fail("runs", "jax", "", "of no kind"),
     )
+    order = ["rank", "value", "compiled", "fit", "mask", "finite", "save", "runs"]
+    assert [lines[0].split()[1] for lines in shown(report, failures=None)] == order
+    assert [lines[0].split()[1] for lines in shown(report)] == order[:3]
+    more = "5 more failures: fit, mask, finite, save, runs (jax). --all-failures shows all."
+    assert f"\n\n{more}\n\ntarget" in report.text()
+    assert "1 more failure: runs (jax). --all" in report.text(failures=7)
+    assert "more failure" not in report.text(failures=None)
+    assert Tags(report.html()).text["h3"] == [" " + lines[0][5:] for lines in shown(report, failures=None)]
+
+
+def test_a_failure_is_shown_once_for_all_backends():
+    lines = {"reproduce": "on jax", "batch": "y_true = 1", "case": "ties"}
+    cells = [fail("value", b, "wrong", f"differs on {b}", 10.0) for b in THREE]
+    cells[1] = replace(cells[1], error=1234.0, **lines)
+    assert shown(report_with(*cells)) == [
+        [
+            "FAIL value (every backend): wrong numbers",
+            "  differs on each backend",
+            "  jax: error 1.23e+03, tolerance 1 (ratio 1.2e+03), case 'ties', seed 7",
+            "  y_true = 1",
+            "  on jax",
+        ]
+    ]
+    # Two messages: both, each with its backends.
+    cells[2] = replace(cells[2], detail="shape (3,), expected ()")
+    (lines,) = shown(report_with(*cells))
+    assert lines[1:3] == ["  jax, tensorflow: differs on each backend", "  torch: shape (3,), expected ()"]
+    # Other kinds and other checks are failures of their own.
+    cells[2] = fail("value", "torch", "nan", "differs on torch")
+    found = shown(report_with(*cells, fail("gradient", "jax", "wrong", "differs on jax")))
+    assert [lines[0] for lines in found] == [
+        "FAIL value (tensorflow, jax): wrong numbers",
+        "FAIL gradient (jax): wrong numbers",
+        "FAIL value (torch): NaN or infinity",
+    ]
+
+
+def test_the_same_exception_in_several_checks_is_one_failure():
+    report = report_with(
+        fail("value", "jax", "crash", "eager: TypeError: no max on jax"),
+        fail("value", "torch", "crash", "eager: ValueError: empty"),
+        fail("gradient", "torch", "crash", "eager: ValueError: empty"),
+        fail("compiled", "jax", "crash", "jit: TypeError: no max on jax"),
+        fail("mask", "jax", "crash", "eager: TypeError: no mask on jax"),
+        fail("reduction", "jax", "wrong", "eager: TypeError: no max on jax"),
+    )
+    first, *both = shown(report)
+    assert first[0] == "FAIL reduction (jax): wrong numbers"
+    assert [lines[:-1] for lines in both] == [
+        [
+            "FAIL value (jax, torch), gradient (torch), compiled (jax): crash",
+            "  jax: eager: TypeError: no max on jax",
+            "  torch: eager: ValueError: empty",
+        ],
+        ["FAIL mask (jax): crash", "  eager: TypeError: no mask on jax"],
+    ]
+
+
+LONG = "word " * 60
+MESSAGES = {
+    "": [],
+    "value differs": ["value differs"],
+    "\n\n  ValueError: first\nsecond": ["ValueError: first"],
+    "ValueError: must match. Received:\ny [3]\nx [4]": ["ValueError: must match. Received: y [3]"],
+    "ValueError: Exception encountered when calling L.call().\n\n\x1b[1mthe cause\x1b[0m\n\nArguments": [
+        "ValueError: the cause"
+    ],
+    'StagingError: in user code:\n\n  File "m.py", line 1, in f *\n    return a\n\n    ValueError: the cause\n': [
+        "ValueError: the cause"
+    ],
+    'Traceback (most recent call last):\n  File "m.py"\n    x: int\nlast': ["last"],
+    "in user code:\n  KeyError: first\n  During handling of it:\n  ValueError: the cause": ["ValueError: the cause"],
+    "in user code:": ["in user code:"],
+    LONG: [LONG[:194] + " …"],
+    "x" * 300: ["x" * 198 + " …"],
+}
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_of_a_long_message_the_line_that_says_what_is_wrong(message):
+    report = report_with(fail("value", "jax", "crash", message))
+    (lines,) = shown(report)
+    assert [line.strip() for line in lines[1:-1]] == MESSAGES[message]
+    assert report.as_dict()["cells"][0]["detail"] == message
+
+
+@pytest.mark.parametrize("name", ["{}.Tensor", "{}-cpu", "my_{}", "lib.{}", "'{}'"])
+def test_backends_within_other_names_stay_as_they_are(name):
+    cells = [fail("value", b, "crash", f"no {name.format(b)} on {b}.") for b in THREE]
+    (lines,) = shown(report_with(*cells))
+    assert lines[1:4] == [f"  {b}: no {name.format(b)} on {b}." for b in THREE]
+
+
+def test_a_long_batch_is_left_to_the_files():
+    batch = "y_true = np.array([" + "0, " * 400 + "])"
+    report = report_with(fail("value", "jax", "wrong", batch=batch))
+    assert "\n  The batch is too long to be shown here: --json FILE and --html FILE write it.\n" in report.text()
+    assert batch in report.html()
+    assert report.as_dict()["cells"][0]["batch"] == batch
+
+
+def test_checks_that_share_a_reason_share_a_line():
+    function = "a plain function: Keras applies weights"
+    cells = [Cell(check, b, "not applicable", function) for check in ("mask", "config") for b in THREE]
+    cells += [Cell("unknown_batch", b, "not applicable", f"{b} traces with known sizes only") for b in ("jax", "torch")]
+    cells += [Cell("rank", "jax", "not applicable", function), Cell("rank", "torch", "not applicable")]
+    text = report_with(*cells).text()
+    assert (
+        "\n\nNot applicable (-)\n"
+        f"  mask, config, rank (jax): {function}\n"
+        "  unknown_batch (jax, torch): each backend traces with known sizes only\n"
+        "  rank (torch)\n\n"
+    ) in text
 
 
 def test_a_missing_cell_is_shown_as_not_checked():
     text = replace(REPORT, cells=CELLS[1:3]).text()
-    assert "value     ?           ok 0\ngradient  ok 1.2      ?\n" in text
+    assert "value              ?           ok 0\ngradient           ok 1.2      ?\n" in text
 
 
 def test_json():
@@ -172,16 +393,19 @@ def test_json():
         "check": "gradient",
         "backend": "jax",
         "status": "fail",
-        "detail": "The gradient is nan where rows\ncoincide.",
+        "detail": "The gradient is NaN.\nSome framework adds more.",
         "error": "nan",
         "tolerance": 1e-5,
         "case": "duplicated rows",
         "reproduce": "multiloss check 'my:loss(\"a  b\")' --backends jax --seed 7",
         "errors": {"random": 0.25, "duplicated rows": "nan"},
+        "kind": "nan",
+        "batch": "y_true = np.array([1, 1], np.int32)\ny_pred = np.array([[0.0], [0.0]], np.float32)",
     }
     assert data == {
         "schema": 1,
         "ok": False,
+        "verdict": "FAILS: my:loss gives NaN or infinity on jax (gradient).",
         "target": "my:loss",
         "oracle": None,
         "inputs": "masks",
@@ -191,6 +415,7 @@ def test_json():
         "unchecked": {"torch": "not installed"},
         "seconds": 12.34,
         "notes": ["Smallest failing case:\ny_true = [0, 1]"],
+        "fail_on": ["wrong", "crash", "nan", "setting"],
     }
 
 
@@ -202,9 +427,11 @@ def test_json_of_infinities():
 
 def test_schema_documents_every_key():
     documented = Report.as_dict.__doc__
+    lines = re.findall(r"^ +- (.*)", re.sub(r" \([^)]*\)", "", documented), re.MULTILINE)
+    keys = [key for line in lines for key in line.partition(":")[0].split(", ")]
     data = REPORT.as_dict()
-    assert [key for key in (*data, *data["cells"][0]) if not re.search(rf"\b{key}\b", documented)] == []
-    assert [status for status in STATUSES if f'"{status}"' not in documented] == []
+    assert sorted(keys) == sorted((*data, *data["cells"][0]))
+    assert [word for word in (*STATUSES, *KINDS) if f'"{word}"' not in documented] == []
 
 
 class Tags(HTMLParser):
@@ -236,17 +463,29 @@ class Tags(HTMLParser):
 def test_html():
     page = Tags(REPORT.html())
     assert page.text["title"][0] == "multiloss check: my:loss"
-    assert page.text["td"] == ["ok 0.02", "ok 0", "ok 1.2", "FAIL nan", "-", "-", "ok", "?"]
-    assert page.text["th"] == ["tensorflow", "jax", "value", "gradient", "mask", "fit one step"]
-    assert page.text["h3"] == [" gradient, jax"]
-    assert page.text["code"] == [NAN_JAX.reproduce]
-    assert page.text["p"][1] == "error nan, tolerance 1e-05, case duplicated rows, seed 7"
+    assert [*page.text["b"][:1], page.text["p"][0]] == ["FAILS", ": my:loss gives NaN or infinity on jax (gradient)."]
+    assert page.text["td"] == [
+        *("error / tolerance", "ok 0.02", "ok 0", "ok 1.2", "FAIL nan", "-", "-", "-", "?", "ok", "?")
+    ]
+    assert page.text["th"] == ["tensorflow", "jax", "value", "gradient", "mask", "rank", "fit"]
+    assert page.text["h2"] == [
+        *("Failures", "Remarks on checks that pass", "Not applicable (-)", "Not checked (?)", "Notes"),
+        *("Error by case", "Facts"),
+    ]
+    assert page.text["h3"] == [" gradient (jax): NaN or infinity"]
+    assert page.text["code"] == [NAN_JAX.batch, NAN_JAX.reproduce]
+    assert page.text["p"][1:3] == [
+        "The gradient is NaN.",
+        "\nerror nan, tolerance 1e-05 (ratio nan), case 'duplicated rows', seed 7",
+    ]
     assert page.text["li"] == [
-        "mask: The loss takes no mask.",
-        "fit one step (jax): Killed after 60 s.",
+        "fit (tensorflow): undecided at 'ties'",
+        "mask, rank (tensorflow): The loss takes no mask.",
+        "fit (jax): Killed after 60 s.",
         "torch: not installed",
         "Smallest failing case:\ny_true = [0, 1]",
     ]
+    assert page.text["dt"] == ["target", "oracle", "compared", "inputs", "tensorflow", "jax", "time"]
     # One page by itself: nothing is fetched, nothing is run.
     assert not {name for name, _ in page.attributes} & {"src", "href"}
     assert "script" not in page.text
@@ -256,13 +495,17 @@ def test_html():
 
 def test_html_without_failures_or_errors():
     page = Tags(report_of(value=["pass"] * 3).html())
-    assert page.text["h2"] == ["Not checked", "Notes"]
+    assert page.text["h2"] == ["Not checked (?)", "Notes", "Facts"]
     assert "svg" not in page.text
 
 
 def test_html_escapes_what_users_wrote():
     evil = "<script>alert(\"1\" & '2')</script>\x1b\x00"
-    cells = (Cell(evil, evil, "fail", evil, 1, 1, evil, evil, {evil: 1}), Cell("mask", evil, "not applicable", evil))
+    cells = (
+        Cell(evil, evil, "fail", evil, 1, 1, evil, evil, {evil: 1}, "wrong", evil),
+        Cell("mask", evil, "not applicable", evil),
+        Cell("fit", evil, "pass", evil),
+    )
     page = Report(evil, evil, evil, 0, evil, {evil: evil}, cells, {evil: evil}, 1.0, (evil,)).html()
     assert "<script" not in page
     assert not {"\x1b", "\x00"} & set(page)
@@ -362,8 +605,8 @@ def test_known_failures(tmp_path):
     assert marked.failures[0].detail == (
         f"Passes, but is listed as a known failure in {tmp_path}/known.txt:4: remove the line."
     )
-    assert "PASSES! listed, torch\n  Passes" in marked.text()
-    assert "Known failures\n  listed (jax)\n  everywhere (jax)\n  two words (tensorflow)\n" in marked.text()
+    assert "PASSES! listed (torch): listed as a known failure\n  Passes" in marked.text()
+    assert "Known failures\n  listed, everywhere (jax), two words (tensorflow)\n" in marked.text()
 
 
 def test_known_failures_make_it_ok_and_can_be_marked_twice(tmp_path):
@@ -382,7 +625,7 @@ def test_known_names_a_backend_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("entry", ["gradeint", "gradeint jax", "gradient jxa", "gradient numpy jax"])
 def test_known_failure_of_no_check(tmp_path, entry):
-    message = f"{tmp_path}/known.txt:2: expected `CHECK [BACKEND]`, a check of: value, gradient, mask, fit one step. "
+    message = f"{tmp_path}/known.txt:2: expected `CHECK [BACKEND]`, a check of: value, gradient, mask, rank, fit. "
     with pytest.raises(ValueError, match=f"^{re.escape(message)}Received: '{entry}'$"):
         REPORT.with_known(known(tmp_path, f"\n{entry}\n"))
 
@@ -411,6 +654,8 @@ def test_known_files_that_cannot_be_read(tmp_path):
 def test_a_cell_has_a_status_and_a_place_of_its_own():
     with pytest.raises(ValueError, match=r"^`status` must be one of \('pass', .*\)\. Received: 'ok'$"):
         Cell("value", "jax", "ok")
+    with pytest.raises(ValueError, match=r"^`kind` must be one of \('wrong', .*\), or ''\. Received: 'slow'$"):
+        fail("value", "jax", "slow")
     message = r"^`cells` must have one cell per check and backend\. Received twice: gradient, jax$"
     with pytest.raises(ValueError, match=message):
         replace(REPORT, cells=(*CELLS, replace(NAN_JAX, status="pass")))
