@@ -195,5 +195,5 @@ def _regression(rng: Any, _: bool) -> list[Case]:
         Case("offset by 1e4", y + 1e4, x + 1e4),
         Case("values at +-1e4", y * 1e4, x * 1e4),
         Case("many features", *many),
-        Case("rank 3", y.reshape(2, 3, 3), x.reshape(2, 3, 3), optional=True),
+        Case("rank 3", y.reshape(3, 2, 3), x.reshape(3, 2, 3), optional=True),
     ]

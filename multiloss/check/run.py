@@ -14,7 +14,7 @@ import numpy as np
 
 from multiloss import _backends
 from multiloss.check import checks as rows
-from multiloss.check import families, inputs, judge, pool, slopes, tree
+from multiloss.check import families, hints, judge, pool, slopes, tree
 from multiloss.check import search as searching
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.base import FORWARD_ONLY, Findings, Request, Run, flat, has_gradient
@@ -67,8 +67,9 @@ def check_loss(
             call if there are arguments), or a function, a `Loss` class or instance that another process can import.
         oracle: None, or a NumPy function of the same two arguments, given in the same way. It returns values of the
             same shape, or a scalar, which is compared with the reduced loss.
-        inputs: a family of `multiloss.check.FAMILIES`, the path of an `.npz` file, or a function of a seed (or
-            its string) that returns `{name: (y_true, y_pred)}`. None chooses a family by the target's name.
+        inputs: a family of `multiloss.check.FAMILIES`; shapes, as in "y: int[B] in 0..3, x: prob[B, 4]" (see
+            `multiloss.check.spec`); the path of an `.npz` file; or a function of a seed (or its string) that returns
+            `{name: (y_true, y_pred)}`, arrays or dicts, tuples and lists of them. None chooses by the target's name.
         backends: names, or a mapping of names to Python interpreters; None for all backends installed here.
         seed: seed of the random inputs.
         checks: the checks to run, from `CHECKS`; None for all.
@@ -255,15 +256,9 @@ class _Job:
         if given is None:
             given = families.guess(self.target)
             self.inputs_text = f"{given} (guessed from the name; --inputs selects others)"
-        if given in families.FAMILIES:
-            self.logits = any(description["from_logits"] for description in described.values())
-            self.logits = self.logits or "from_logits=True" in self.target
-            self.kind, cases = given, families.family(given, self.seed, self.logits)
-        elif given.endswith(".npz") or ":" in given:
-            self.kind, cases = "", inputs.load(given, self.seed)
-        else:
-            known = ", ".join(families.FAMILIES)
-            raise CheckError(f"`inputs` must be one of {known}, an .npz file or a function. Received: {given!r}")
+        self.logits = any(description["from_logits"] for description in described.values())
+        self.logits = self.logits or "from_logits=True" in self.target
+        self.kind, cases = given, families.batches(given, self.seed, self.logits)
         return cases
 
     # --- requests ----------------------------------------------------------------------------------------------------
@@ -412,9 +407,9 @@ class _Job:
         plain = run.plain
         first = [reply for answers in run.eager.values() if (reply := answers.get(plain.name)) is not None]
         if first and all(reply.status == "error" for reply in first):
-            raise _error(
-                f"{self.target} fails on {plain.described} (--inputs selects others): {first[0].message}", first[0]
-            )
+            given = None if self.given is None else self.inputs_text
+            message = hints.misfit(self.target, plain, first[0].message, given, first[0].traceback)
+            raise _error(message, first[0])
         if self.function is None:
             return
         wanted = np.shape(self.of_oracle(plain))
@@ -479,7 +474,7 @@ class _Job:
 
     def search(self, run: Run) -> list[Cell]:
         """Draw cases until one fails, then shrink it; return a cell for each backend."""
-        drawn = searching.strategy(self.kind or self.inputs_text, self.logits)
+        drawn = searching.strategy(self.kind, self.logits)
         names = ("value", "finite", "gradient")
 
         def failing(case: Case) -> list[Cell]:

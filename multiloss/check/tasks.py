@@ -26,9 +26,16 @@ from multiloss.check.tree import Tree
 class AsCompiled(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
     """What `compile(loss=function)` makes of a plain function."""
 
-    def __init__(self, function: Callable[[Any, Any], Any], dtype: Any = None):
-        super().__init__(name=getattr(function, "__name__", None), reduction=None, dtype=dtype)
+    def __init__(self, function: Callable[[Any, Any], Any]):
+        super().__init__(name=getattr(function, "__name__", None), reduction=None)
         self.function = function
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Leave labels as they are, if the function says so."""
+        if not getattr(self.function, "exact_labels", False):
+            return super().__call__(y_true, y_pred, sample_weight)
+        cast = [ops.convert_to_tensor(leaf, dtype=self.dtype) for leaf in tree.leaves(y_pred)]
+        return self.function(y_true, tree.like(y_pred, cast))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Align ranks and call the function."""
@@ -58,7 +65,7 @@ def build(target: str, **settings: Any) -> tuple[Any, bool]:
         raise targets.TargetError(f"{target!r} is not callable. Received: {type(loss).__name__}")
     if isinstance(loss, keras.losses.Loss):
         return loss, True
-    return loss if getattr(loss, "exact_labels", False) else AsCompiled(loss), False
+    return AsCompiled(loss), False
 
 
 class _WithMask(keras.layers.Layer):  # type: ignore[misc]  # Keras has no types
@@ -95,7 +102,7 @@ def function_of(
         given = (tree.like(y, y_leaves), tree.like(x, x_leaves))
         value = loss(*given) if weight is None else loss(*given, weight)
         if callable(value):
-            raise TypeError("the loss returned a function")
+            raise targets.TargetError("returned a function")
         return value
 
     return function

@@ -193,7 +193,8 @@ def test_the_version(arguments, capsys):
     assert capsys.readouterr().out == f"multiloss {multiloss.__version__}\n"
 
 
-def test_the_help_has_groups_and_examples_that_the_command_takes(checked, capsys):
+def test_the_help_has_groups_and_examples_that_the_command_takes(checked, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # one writes a file
     with pytest.raises(SystemExit, match=r"^0$"):
         main(["check", "--help"])
     out = capsys.readouterr().out

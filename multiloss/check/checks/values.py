@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from multiloss.check import compare
+from multiloss.check import compare, tree
 from multiloss.check.checks.base import Check, Findings, Raised, Replies, Request, Run, flat, has_gradient, result_of
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
@@ -55,6 +55,9 @@ class Value(_OfCases):
 
     def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
         got = result["value"]
+        if (shape := self.shape(run, backend, case)) is not None and np.shape(got) != shape:
+            found.fail(case.name, f"value of shape {list(np.shape(got))}, expected {list(shape)}", batch=case)
+            return
         truth, by = self.truth(run, backend, case)
         if truth is None:
             found.undecided(case.name, run.untrue.get(case.name, "nothing to compare with"))
@@ -67,6 +70,15 @@ class Value(_OfCases):
         kind = "wrong" if _finite(got) or not _finite(wanted) else "nan"
         what = "value" if kind == "wrong" else f"value is {_first(got)}: it"
         found.add(case.name, off, f"{what} differs from {by}", kind, case)
+
+    @staticmethod
+    def shape(run: Run, backend: str, case: Case) -> tuple[int, ...] | None:
+        """Return the shape that the value of the plain case promises, if that one has axes of the predictions."""
+        plain = run.value_of(backend, run.plain)
+        x, first = tree.leaves(case.x)[0], tree.leaves(run.plain.x)[0]
+        if plain is None or x.ndim != first.ndim or plain["value"].shape != first.shape[: plain["value"].ndim]:
+            return None
+        return tuple(x.shape[: plain["value"].ndim])
 
     def truth(self, run: Run, backend: str, case: Case) -> tuple[tuple[Any, Any] | None, str]:
         """Return the right value and how much rounding changes it, and what gives it."""

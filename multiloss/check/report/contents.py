@@ -140,7 +140,7 @@ def findings(failing: Iterable[Cell], backends: tuple[str, ...], counted: Callab
     for (check, kind), cells in _grouped(ordered, lambda cell: (cell.check, _kind(cell))).items():
         raised = frozenset(_exception(cell.detail) for cell in cells) if kind == "crash" else frozenset()
         # The same exception, in another check.
-        same = next((key for key in merged if raised and kind == key[1] and raised <= key[2]), (check, kind, raised))
+        same = next((key for key in merged if raised and raised <= key[2]), (check, kind, raised))
         merged.setdefault(same, []).extend(cells)
     return [Finding(tuple(cells), backends) for cells in merged.values()]
 
