@@ -1,22 +1,15 @@
 """The worker process of one backend: the only file of the checks that uses a framework's own API.
 
 `MODES` lists the modes in which the current backend can run a function, and `prepare` compiles a function for one of
-them. `python -m multiloss.check.worker` reads pickled requests `(name, arguments)` from standard input and writes
-pickled replies, `("done", result)` or `("error", message, traceback)`, to the original standard output. Output of the
-checked loss goes to standard error.
+them. `python -m multiloss.check.worker` runs the tasks below, see `loop`.
 """
 
 import contextlib
 import functools
 import importlib
 import inspect
-import os
-import pickle
 import sys
 import tempfile
-import threading
-import time
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +19,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from multiloss.check import targets
+from multiloss.check import loop, targets
 
 BACKEND: str = keras.backend.backend()
 # Modes with known shapes come first, those with an unknown batch size last.
@@ -254,7 +247,7 @@ def run_all(target: str, batches: dict[str, tuple[np.ndarray, np.ndarray]], mode
         value, gradient = step(y, x, factors[name])
         return {"value": value, "gradient": gradient}
 
-    replies = {name: _reply(one, {"name": name, "order": 1}) for name in batches}
+    replies = {name: loop.reply_of(one, {"name": name, "order": 1}) for name in batches}
     before = _compilations()
     for name, (status, *_) in replies.items():
         if status == "done":
@@ -458,35 +451,9 @@ def _jax_compilations() -> list[str]:
 _TASKS = {task.__name__: task for task in (describe, run, run_all, exact, config, save, fit, repeat)}
 
 
-def _reply(task: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, ...]:
-    try:
-        return "done", task(**arguments)
-    except BaseException as error:  # anything that a loss raises becomes a reply
-        return "error", f"{type(error).__name__}: {error}".strip(), traceback.format_exc()
-
-
-def _end_without(parent: int) -> None:
-    """End this process when its parent ends: a process that hangs in a loss would not notice that."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 def main() -> None:
     """Reply to requests until there are no more."""
-    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    requests = sys.stdin.buffer
-    pickle.dump(("done", {"backend": BACKEND}), replies)
-    replies.flush()
-    while True:
-        try:
-            name, arguments = pickle.load(requests)
-        except EOFError:
-            return
-        pickle.dump(_reply(_TASKS[name], arguments), replies)
-        replies.flush()
+    loop.serve(lambda: _TASKS)
 
 
 if __name__ == "__main__":

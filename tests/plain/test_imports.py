@@ -151,10 +151,10 @@ IMPORTS = {
         "multiloss.check.run",
         "multiloss.check.targets",
     },
-    **{f"multiloss.check.{name}": set() for name in ("targets", "report", "compare")},
+    **{f"multiloss.check.{name}": set() for name in ("targets", "report", "compare", "loop")},
     "multiloss.check.pool": {"multiloss._backends"},
     "multiloss.check.inputs": {"multiloss.check.targets"},
-    "multiloss.check.worker": {"multiloss.check.targets"},
+    "multiloss.check.worker": {"multiloss.check.loop", "multiloss.check.targets"},
     "multiloss.check.judge": {
         "multiloss.check.compare",
         "multiloss.check.inputs",
