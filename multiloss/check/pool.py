@@ -1,7 +1,7 @@
 """Worker processes, one per backend: started once, killed at their limits, restarted when lost.
 
-A worker and all that it starts are one process group, which ends as a whole: see `_Process.end`, and the guard
-in `loop` for when this process ends first. `Workers` keeps workers between checks.
+A worker and all that it starts are one process group, which ends as a whole: by `_Process.end`, or by a guard if this
+process ends first. `Workers` keeps workers between checks.
 """
 
 import contextlib
@@ -32,6 +32,9 @@ TIMEOUT = 180.0
 MEMORY = 2.0
 # A loss that hangs once often hangs always: then this part of the limit must do, or this many seconds if that is more.
 _LESS, _LEAST = 0.25, 30.0
+# A process that waits until the other end of its pipe is closed, as it is when this process ends, even by SIGKILL, and
+# then ends a group. No thread of a worker could do that: a loss that hangs in C lets no other thread run.
+_GUARD = 'read _; kill -s KILL -- "-$1"'
 # So often may a worker hang that gets another request.
 _HANGS = 1
 # A worker's memory is read from a file on Linux, from `ps` elsewhere, which takes several milliseconds.
@@ -106,8 +109,12 @@ class _Process:
         )
         self.ended = self.started = False
         self._killed, self._lock = False, threading.Lock()
-        # The threads do not hold this object: once it is forgotten, its pipe closes, and the guard ends the group.
-        weakref.finalize(self, self.popen.stdin.close)  # type: ignore[union-attr]  # it is a pipe
+        self.guard: subprocess.Popen[bytes] | None = None
+        if sys.platform != "win32":  # there, a worker that waits ends with this process, one that hangs does not
+            command = ["/bin/sh", "-c", _GUARD, "guard", str(self.popen.pid)]
+            self.guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            # The threads below hold the pipes and not this object, so that one that is forgotten ends, too.
+            weakref.finalize(self, self.guard.stdin.close)  # type: ignore[union-attr]  # it is a pipe
         self._replies: queue.Queue[Reply | None] = queue.Queue()
         self._reader = _thread(_read, self.popen.stdout, self._replies)
         self._writer: threading.Thread | None = None
@@ -154,10 +161,14 @@ class _Process:
             if not self.ended:
                 self.ended, self._killed = True, self.popen.poll() is None
                 if sys.platform != "win32":
-                    # The id is still the group's, of which the guard is. macOS permits no signal to one that ended.
+                    # Where all have ended, macOS permits no signal.
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.killpg(self.popen.pid, signal.SIGKILL)
                 self.popen.kill()
+                if self.guard is not None:
+                    self.guard.kill()
+                    self.guard.wait()
+                    self.guard.stdin.close()  # type: ignore[union-attr]  # a pipe, too
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.popen.wait(timeout=5)
         threads = [self._reader, self._output.thread, *([self._writer] if self._writer else [])]
@@ -373,9 +384,10 @@ def gather(
         news.put((backend, True, None, error))
 
     working = set(requests)
+    threads: dict[str, threading.Thread] = {}
     try:
         for backend in requests:
-            _thread(work, backend)
+            threads[backend] = _thread(work, backend)
         while working:
             backend, finished, key, reply = news.get()
             if not finished:
@@ -388,7 +400,9 @@ def gather(
                 raise reply
     except BaseException:
         stopped.set()
-        for backend in working:
-            workers[backend].kill()
+        for backend, thread in threads.items():
+            while thread.is_alive():  # it may be about to start another process
+                workers[backend].kill()
+                thread.join(timeout=0.1)
         raise
     return replies

@@ -453,7 +453,7 @@ _TASKS = {task.__name__: task for task in (describe, run, run_all, exact, config
 
 def main() -> None:
     """Reply to requests until there are no more."""
-    loop.serve(lambda: _TASKS)
+    loop.serve(_TASKS)
 
 
 if __name__ == "__main__":
