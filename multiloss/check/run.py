@@ -228,6 +228,9 @@ class _Job:
         if any(isinstance(result, Findings) and result.note == KERAS_DTYPE for result in found.values()):
             self.notes.append(KERAS_DTYPE)
         cells = [dataclasses.replace(c, detail="") if c.detail == KERAS_DTYPE else c for c in cells]
+        for backend, worker in self.workers.items():
+            if worker.printed > _PRINTED:
+                self.notes.append(f"On {backend}, the loss prints {worker.printed / 2**20:.0f} MiB.")
         return [*self.smaller(run, cells, found), *(self.search(run) if self.draws else [])]
 
     def describe(self) -> tuple[dict[str, dict[str, Any]], list[Cell]]:
@@ -407,6 +410,8 @@ class _Job:
         plain = run.plain
         first = [reply for answers in run.eager.values() if (reply := answers.get(plain.name)) is not None]
         if first and all(reply.status == "error" for reply in first):
+            if first[0].message.startswith("TargetError: returned a function"):
+                raise _error(hints.uncalled(self.target), first[0])
             given = None if self.given is None else self.inputs_text
             message = hints.misfit(self.target, plain, first[0].message, given, first[0].traceback)
             raise _error(message, first[0])
@@ -479,11 +484,10 @@ class _Job:
 
         def failing(case: Case) -> list[Cell]:
             cells = self.judge_cases(run, [case], names)
-            lost = any(worker.lost for worker in self.workers.values())
+            lost = sum(worker.lost for worker in self.workers.values()) > before
             return [cell for cell in cells if cell.status == "fail" or (lost and cell.status == "not checked")]
 
-        for worker in self.workers.values():
-            worker.lost = False
+        before = sum(worker.lost for worker in self.workers.values())
         found = searching.smallest(drawn, failing, self.draws, self.seed, self.progress)
         line = f"{self.line('runs', ','.join(run.described))} --only value,finite,gradient --search {self.draws}"
         made = []
@@ -512,6 +516,7 @@ class _Job:
         return " ".join([*words, *([] if check == "runs" else ["--only", check])])
 
 
+_PRINTED = 2**20  # bytes; frameworks print some, too
 _SHRUNK = 3  # failures of which smaller batches are looked for
 
 

@@ -7,7 +7,6 @@ the function has the attribute `exact_labels`.
 
 import inspect
 import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from multiloss.check import backends, slopes, targets, tree
+from multiloss.check import backends, loop, slopes, targets, tree
 from multiloss.check.slopes import upstream_of
 from multiloss.check.tree import Tree
 
@@ -160,7 +159,7 @@ def run_all(target: str, batches: dict[str, tuple[Tree, Tree]], mode: str) -> di
         value, gradient = step(y, x, factors[name])
         return {"value": value, "gradient": gradient}
 
-    replies = {name: reply(one, {"name": name, "order": 1}) for name in batches}
+    replies = {name: loop.reply_of(one, {"name": name, "order": 1}) for name in batches}
     before = backends.compilations()
     for name, (status, *_) in replies.items():
         if status == "done":
@@ -328,17 +327,6 @@ def repeat(target: str, y: Tree, x: Tree, other_y: Tree, other_x: Tree) -> dict[
         "fresh": fresh,
         "traces": traces,
     }
-
-
-# --- the protocol ----------------------------------------------------------------------------------------------------
-
-
-def reply(task: Callable[..., Any], arguments: dict[str, Any]) -> tuple[Any, ...]:
-    """Return ("done", result) or ("error", message, traceback)."""
-    try:
-        return "done", task(**arguments)
-    except BaseException as error:  # anything that a loss raises becomes a reply
-        return "error", f"{type(error).__name__}: {error}".strip(), traceback.format_exc()
 
 
 TASKS = {task.__name__: task for task in (describe, run, run_all, exact, config, save, fit, repeat)}

@@ -1,7 +1,7 @@
 """The checker itself: planted faults, each found by its own row and no other; right losses; what it refuses.
 
-Tests take the workers of `conftest.py`. Those that lose a worker, or are about starting one, start their own: of JAX
-where any backend does, which starts first.
+Tests take the workers of `conftest.py`. Those that lose a worker start their own: of JAX where any backend does, which
+starts first.
 """
 
 import contextlib
@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
@@ -27,7 +26,6 @@ from multiloss.check import (
     inputs,
     targets,
 )
-from multiloss.check.pool import Worker
 
 HERE = Path(__file__).parent
 FAULTS = HERE / "faults.py"
@@ -58,9 +56,9 @@ class Lost(Workers):
         super().__init__()
         self.shared, self.seconds = shared, seconds
 
-    def get(self, backend, python, timeout):
+    def get(self, backend, python, *limits):
         if backend != "jax":
-            return self.shared.get(backend, python, timeout)
+            return self.shared.get(backend, python, *limits)
         return super().get(backend, python, self.seconds)
 
 
@@ -69,7 +67,7 @@ def failures(report):
 
 
 # In the default tier each is looked for on one backend, in turn where it shows on all; in the full tier on every one.
-# What hangs is in the tests of workers below.
+# What hangs is in the tests of workers, `test_workers.py`.
 TURNS = itertools.cycle(sorted(ALL))
 ONE = {name: next(TURNS) if backends == ALL else min(backends) for name, (_, backends) in PLANTED.items()}
 ONE |= {"Distance": "jax", "LostParameter": "torch"}  # whose rows these are cheapest on
@@ -86,7 +84,7 @@ def test_each_fault_is_found_in_its_own_row(name, asked, workers):
     oracle, family = ("distance", "labels-embeddings") if name == "Distance" else ("mse", "regression")
     with contextlib.ExitStack() as stack:
         if check == "runs":
-            # What hangs is waited for three times. All else that this worker does, it does at once.
+            # What hangs is waited for twice. All else that this worker does, it does at once.
             workers = stack.enter_context(Lost(workers, 5 if name == "HangOnJax" else 60))
         report = check_loss(
             f"{FAULTS}:{name}", f"{FAULTS_ORACLE}:{oracle}", inputs=family, backends=asked, workers=workers
@@ -213,78 +211,6 @@ def test_a_backend_without_gradients_is_a_column_of_values(workers):
     assert failures(wrong) == {("value", "numpy")}
 
 
-def test_a_backend_of_another_interpreter(tmp_path):
-    """Here one that leaves a trace of having been used."""
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\ntouch "{tmp_path}/used"\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    report = check_loss("keras.losses:MeanSquaredError", backends={"jax": str(python)}, checks=["config"])
-    assert failures(report) == {("config", "jax")}, report.text()  # Keras leaves the dtype out
-    assert (tmp_path / "used").exists()
-    assert f"--backends jax --backend jax={python} --only config" in report.failures[0].reproduce
-
-
-def test_a_worker_that_could_not_start_is_started_again(tmp_path):
-    python = tmp_path / "python"
-    logged = "I0000 00:00:1.2 3 port.cc:1] oneDNN custom operations are on"
-    python.write_text(
-        f"#!/bin/sh\nif [ -e '{tmp_path}/ready' ]; then exec '{sys.executable}' \"$@\"; fi\n"
-        f"echo \"ModuleNotFoundError: No module named 'keras'\" >&2; echo '{logged}' >&2; exit 1\n"
-    )
-    python.chmod(0o755)
-    with Workers() as workers:
-        for _ in range(2):
-            report = check_loss(f"{FAULTS}:Right", backends={"jax": str(python)}, checks=["config"], workers=workers)
-            (cell,) = report.failures
-            assert cell.detail == (
-                "the process ended with exit code 1: ModuleNotFoundError: No module named 'keras'. "
-                f'Install it: {python} -m pip install "multiloss[jax]"'
-            )
-        (tmp_path / "ready").touch()
-        report = check_loss(f"{FAULTS}:Right", backends={"jax": str(python)}, checks=["config"], workers=workers)
-    assert report.ok, report.text()
-
-
-def test_a_worker_that_hangs_is_ended():
-    with contextlib.closing(Worker("jax")) as worker:
-        assert worker.ask("describe", target=f"{FAULTS}:HangOnJax").status == "done"
-        worker.timeout = 2
-        batch = np.ones((6, 3), np.float32)
-        reply = worker.ask("run", target=f"{FAULTS}:HangOnJax", y=batch, x=batch)
-        with pytest.raises(ProcessLookupError):
-            os.kill(worker.process_id, 0)
-    message = "no reply within 2 s: the process was killed (--timeout raises the limit)"
-    assert (reply.status, reply.message) == ("lost", message)
-
-
-def test_a_worker_that_hangs_ends_with_its_parent():
-    program = (
-        "import sys, threading, time, numpy as np; from multiloss.check.pool import Worker\n"
-        "if __name__ == '__main__':\n"
-        "    worker = Worker('jax')\n"
-        "    assert worker.ask('describe', target=sys.argv[1]).status == 'done'\n"
-        "    batch = np.ones((6, 3), np.float32)\n"
-        "    ask = lambda: worker.ask('run', target=sys.argv[1], y=batch, x=batch)\n"
-        "    threading.Thread(target=ask).start()\n"
-        "    print(worker.process_id, flush=True)\n"
-    )
-    command = [sys.executable, "-c", program, f"{FAULTS}:HangOnJax"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
-        worker = parent.stdout.readline().strip()
-        time.sleep(1)  # it hangs by now
-        parent.kill()
-
-    def alive():
-        state = subprocess.run(["ps", "-o", "stat=", "-p", worker], capture_output=True, text=True, check=False).stdout
-        return state.strip() not in ("",) and not state.startswith("Z")
-
-    end = time.monotonic() + 20
-    while alive() and time.monotonic() < end:
-        time.sleep(0.2)
-    assert worker
-    assert not alive()
-
-
 def test_many_full_pixels_overflow_float16(workers):
     report = check_loss("keras.losses:Tversky", backends=["torch"], checks=["float16"], workers=workers)
     assert failures(report) == {("float16", "torch")}
@@ -330,14 +256,6 @@ def test_rows_that_cannot_apply_to_small_batches_say_why(tmp_path, workers):
     assert (
         one_axis["save"].detail == one_axis["fit"].detail == "`y_pred` [B] has no feature axis for a layer to produce"
     )
-
-
-def test_workers_are_kept_from_one_check_to_the_next(workers):
-    seen = set()
-    for name in ("MeanSquaredError", "MeanAbsoluteError"):
-        check_loss(f"keras.losses:{name}", backends=["torch"], checks=["value"], workers=workers)
-        seen.add(workers.get("torch", None, 60.0).process_id)
-    assert len(seen) == 1
 
 
 # --- inputs and targets ---------------------------------------------------------------------------------------------

@@ -152,7 +152,7 @@ IMPORTS = {
         "multiloss.check.run",
         "multiloss.check.targets",
     },
-    **{f"multiloss.check.{name}": set() for name in ("targets", "compare")},
+    **{f"multiloss.check.{name}": set() for name in ("targets", "compare", "slopes", "loop")},
     # From cells to what is said of them to pages.
     "multiloss.check.report": {f"multiloss.check.report.{name}" for name in REPORT},
     "multiloss.check.report.cells": set(),
@@ -171,12 +171,20 @@ IMPORTS = {
     "multiloss.check.spec": {"multiloss.check.inputs", "multiloss.check.targets", "multiloss.check.tree"},
     "multiloss.check.families": {"multiloss.check.inputs", "multiloss.check.spec", "multiloss.check.targets"},
     "multiloss.check.hints": {"multiloss.check.families", "multiloss.check.inputs", "multiloss.check.tree"},
-    "multiloss.check.worker": {"multiloss.check.targets"},
+    # In the worker: frameworks' modes, tasks made of them, and the loop.
+    "multiloss.check.backends": set(),
+    "multiloss.check.tasks": {f"multiloss.check.{name}" for name in ("backends", "loop", "slopes", "targets", "tree")},
+    "multiloss.check.worker": {"multiloss.check.loop", "multiloss.check.tasks"},
+    # Outside: what checks request and conclude, and the cells of that.
+    "multiloss.check.checks": {"multiloss.check.checks.*"},
+    "multiloss.check.checks.*": {
+        "multiloss.check.checks.*",
+        *(f"multiloss.check.{name}" for name in ("compare", "inputs", "pool", "slopes", "tree")),
+    },
     "multiloss.check.judge": {
-        "multiloss.check.compare",
-        "multiloss.check.inputs",
-        "multiloss.check.pool",
-        "multiloss.check.report",
+        "multiloss.check.checks",
+        "multiloss.check.checks.*",
+        *(f"multiloss.check.{name}" for name in ("compare", "pool", "report")),
     },
     "multiloss.check.search": {
         "multiloss.check.families",
@@ -187,13 +195,10 @@ IMPORTS = {
     },
     "multiloss.check.run": {
         "multiloss._backends",
-        "multiloss.check.compare",
-        "multiloss.check.inputs",
-        "multiloss.check.judge",
-        "multiloss.check.pool",
-        "multiloss.check.report",
-        "multiloss.check.search",
-        "multiloss.check.targets",
+        "multiloss.check.checks",
+        "multiloss.check.checks.*",
+        *(f"multiloss.check.{name}" for name in ("families", "hints", "inputs", "judge", "pool", "report")),
+        *(f"multiloss.check.{name}" for name in ("search", "slopes", "targets", "tree")),
     },
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {
@@ -223,7 +228,7 @@ def test_everything_is_on_one_device(path):
 
 
 # The files whose job is a framework's own API.
-SEAMS = ("multiloss._frameworks", "multiloss.check.worker", "multiloss.distribution")
+SEAMS = ("multiloss._frameworks", "multiloss.check.backends", "multiloss.distribution")
 
 
 def imported(module):
