@@ -53,8 +53,7 @@ class _Modes(Check):
         some = self.some(run)
         batches = {case.name: (case.y, case.x) for case in some}
         asked: dict[Any, Request] = {
-            mode: Request("run_all", target=run.target, batches=batches, mode=mode)
-            for mode in self.modes(run, backend)
+            mode: Request("run_all", target=run.target, batches=batches, mode=mode) for mode in self.modes(run, backend)
         }
         return asked | {("eager", case.name): run.request(case) for case in some}
 

@@ -46,9 +46,7 @@ class Half(Check):
                 with found.at(label, case):
                     self._compare(run, backend, mine[name, case.name], mine["float32", case.name], label, case, found)
 
-    def _compare(
-        self, run: Run, backend: str, got: Any, wanted: Any, label: str, case: Case, found: Findings
-    ) -> None:
+    def _compare(self, run: Run, backend: str, got: Any, wanted: Any, label: str, case: Case, found: Findings) -> None:
         most = 65504.0 if got["dtype"] == "float16" else 3e38
         if compare.largest(wanted["value"]) > most or not np.isfinite(wanted["value"]).all():
             return  # overflow of the result's dtype is not a fault
@@ -59,7 +57,18 @@ class Half(Check):
         detail = f"{self.name} result differs from float32 on the same inputs"
         if nan:
             detail = f"value is not finite in {self.name}"
-        found.add(label, compare.difference(got["value"], wanted["value"], tolerance * size), detail, "nan" if nan else "wrong", case)
+        found.add(
+            label,
+            compare.difference(got["value"], wanted["value"], tolerance * size),
+            detail,
+            "nan" if nan else "wrong",
+            case,
+        )
         one, other = got["gradient"], wanted["gradient"]
-        if one is not None and other is not None and np.isfinite(flat(other)).all() and not np.isfinite(flat(one)).all():
+        if (
+            one is not None
+            and other is not None
+            and np.isfinite(flat(other)).all()
+            and not np.isfinite(flat(one)).all()
+        ):
             found.add(label, Difference(float("nan"), tolerance), f"gradient is not finite in {self.name}", "nan", case)

@@ -93,7 +93,9 @@ class Fit(_OfModels):
             # Updates below 6e-8 are lost in weights near 1.
             tolerance = 10 * compare.GRADIENT * compare.largest(target) + 1.2e-7
             detail = f"after one step differs from that of {run.others(backend)}"
-            found.add("weights", compare.difference(moved[backend], target, tolerance), f"the change of weights {detail}")
+            found.add(
+                "weights", compare.difference(moved[backend], target, tolerance), f"the change of weights {detail}"
+            )
             loss = _median({b: np.array(result["loss"]) for b, result in results.items()}, backend)
             found.add("loss", run.close(mine["loss"], loss, backend), f"the loss {detail}")
 

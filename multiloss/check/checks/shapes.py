@@ -38,7 +38,10 @@ class BatchSize(Check):
             return  # other checks say so
         with found.at(f"{_COPIES * plain.rows} rows"):
             one, two, three = (mine[copies]["value"].astype(np.float64) for copies in (1, 2, 3))
-            form = next((form for form in _FORMS if self._is(form, one, two, 2, run) and self._is(form, one, three, 3, run)), None)
+            form = next(
+                (form for form in _FORMS if self._is(form, one, two, 2, run) and self._is(form, one, three, 3, run)),
+                None,
+            )
             if form is None:
                 found.note = "rows depend on each other"
                 return
@@ -46,14 +49,19 @@ class BatchSize(Check):
             wanted = form(one, _COPIES)
             # Sums of many rows round more; `VALUE` is far above that.
             off = compare.difference(many, wanted, compare.VALUE * max(compare.largest(wanted), compare.largest(one)))
-            detail = f"value changes with the number of rows: those of {plain.rows} rows, {_COPIES} times, are not the same"
+            detail = (
+                f"value changes with the number of rows: those of {plain.rows} rows, {_COPIES} times, are not the same"
+            )
             found.add(f"{_COPIES * plain.rows} rows", off, detail)
 
     @staticmethod
     def _is(form: Any, one: Any, more: Any, copies: int, run: Run) -> bool:
         wanted = form(one, copies)
         size = max(compare.largest(one), 1e-30)
-        return np.shape(more) == np.shape(wanted) and compare.difference(more, wanted, 0.1 * compare.VALUE * size).ratio <= 1
+        return (
+            np.shape(more) == np.shape(wanted)
+            and compare.difference(more, wanted, 0.1 * compare.VALUE * size).ratio <= 1
+        )
 
 
 # How a batch of copies relates to one: a value for each row, a mean, or a sum.
@@ -124,7 +132,9 @@ class Rank(Check):
                     got, wanted = mine[other], mine[first]
                     shapes = [list(result["value"].shape) for result in (got, wanted)]
                     if shapes[0] != shapes[1]:
-                        found.fail(other, f"{other} gives values of shape {shapes[0]}, expected {shapes[1]}", batch=batch)
+                        found.fail(
+                            other, f"{other} gives values of shape {shapes[0]}, expected {shapes[1]}", batch=batch
+                        )
                     else:
                         off = run.same(got, wanted, backend)
                         found.add(other, off, f"{other} gives another result than {first}", batch=batch)

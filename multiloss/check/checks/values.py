@@ -153,7 +153,9 @@ class Gradient(_OfCases):
         super().verdict(run, backend, replies, found)
         mine = [result["gradient"] for case in run.cases if case.size and (result := run.value_of(backend, case))]
         if mine and all(gradient is None or not np.any(flat(gradient)) for gradient in mine):
-            found.fail(run.plain.name, "the gradient is 0 for every batch: the loss cannot train a model", batch=run.plain)
+            found.fail(
+                run.plain.name, "the gradient is 0 for every batch: the loss cannot train a model", batch=run.plain
+            )
 
     def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
         if not case.size:
@@ -188,9 +190,7 @@ class Gradient(_OfCases):
             return
         size = max(slopes.size, 1e-30)
         # Where terms of the typical size cancel, their rounding error remains.
-        tolerance = compare.GRADIENT * size + compare.ROUNDINGS * (
-            slopes.moved + compare.ROUNDING * run.scale.gradient
-        )
+        tolerance = compare.GRADIENT * size + compare.ROUNDINGS * (slopes.moved + compare.ROUNDING * run.scale.gradient)
         off = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * off, tolerance))

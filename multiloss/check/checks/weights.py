@@ -150,5 +150,3 @@ class Reduction(_OfLosses):
         detail = "result differs from the reduction of the rows" if rows.ndim else "the reduction changes a scalar loss"
         for name in wanted.keys() & got.keys():
             found.add(name, run.close(got[name], wanted[name], backend), detail, batch=run.plain)
-
-
