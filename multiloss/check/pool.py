@@ -28,7 +28,7 @@ FORWARD_ONLY = ("numpy", "openvino")
 _START = 180.0
 # torch takes half a minute to compile some losses, and two when the cores are shared.
 TIMEOUT = 180.0
-# GiB that a request may take: several times what compiling takes, which is the most that our own losses do.
+# GiB that a request may take: six times the most that compiling our own losses took, 323 MiB with JAX.
 MEMORY = 2.0
 # A loss that hangs once often hangs always: then this part of the limit must do, or this many seconds if that is more.
 _LESS, _LEAST = 0.25, 30.0
@@ -112,7 +112,13 @@ class _Process:
         self.guard: subprocess.Popen[bytes] | None = None
         if sys.platform != "win32":  # there, a worker that waits ends with this process, one that hangs does not
             command = ["/bin/sh", "-c", _GUARD, "guard", str(self.popen.pid)]
-            self.guard = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+            self.guard = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
             # The threads below hold the pipes and not this object, so that one that is forgotten ends, too.
             weakref.finalize(self, self.guard.stdin.close)  # type: ignore[union-attr]  # it is a pipe
         self._replies: queue.Queue[Reply | None] = queue.Queue()
@@ -192,7 +198,7 @@ class _Process:
         cause = self._output.cause
         if code >= 0:
             return f"the process ended with exit code {code}{cause}"
-        name = signal.Signals(-code).name
+        name = {each.value: each.name for each in signal.Signals}.get(-code, str(-code))  # real-time ones have no name
         return f"the process ended by signal {name} ({(signal.strsignal(-code) or name).lower()}){cause}"
 
 
