@@ -5,10 +5,11 @@ Importing this package imports neither Keras nor a backend: each backend runs in
 """
 
 from multiloss.check.asserting import assert_consistent
+from multiloss.check.checks import CHECKS
 from multiloss.check.families import FAMILIES
 from multiloss.check.pool import Workers
 from multiloss.check.report import Cell, Report
-from multiloss.check.run import CHECKS, CheckError, check_loss
+from multiloss.check.run import CheckError, check_loss
 from multiloss.check.targets import TargetError
 
 __all__ = [

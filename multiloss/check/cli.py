@@ -12,10 +12,11 @@ from typing import Any
 
 from multiloss import __version__
 from multiloss._backends import BACKENDS, installed
+from multiloss.check.checks import CHECKS
 from multiloss.check.families import FAMILIES
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.report import KINDS
-from multiloss.check.run import CHECKS, check_loss
+from multiloss.check.run import check_loss
 
 _DESCRIPTION = """\
 Check a Keras loss on every installed backend: its values and gradients, eager and compiled, in other dtypes, with

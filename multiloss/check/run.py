@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import shlex
 import sys
 import time
@@ -100,9 +101,10 @@ def check_loss(
     began = time.perf_counter()
     if search < 0:
         raise CheckError(f"`search` must be an integer >= 0. Received: {search}")
-    for name, value in (("timeout", timeout), ("memory", memory)):
-        if not value > 0:
-            raise CheckError(f"`{name}` must be > 0. Received: {value}")
+    if not (timeout > 0 and math.isfinite(timeout)):
+        raise CheckError(f"`timeout` must be a finite number of seconds > 0. Received: {timeout}")
+    if not memory > 0:
+        raise CheckError(f"`memory` must be a number of GiB > 0. Received: {memory}")
     if unknown := [kind for kind in fail_on if kind not in KINDS]:
         raise CheckError(f"`fail_on` must be among {', '.join(KINDS)}. Received: {unknown[0]!r}")
     chosen = _choose(checks, skip)
@@ -333,6 +335,10 @@ class _Job:
                 f"here {case.described}"
             ) from error
 
+    def function_of_leaves(self, case: Case) -> Callable[[list[np.ndarray]], Any]:
+        """Return the oracle as a function of the arrays of predictions."""
+        return lambda x: self.function(case.y, tree.like(case.x, x))
+
     def oracle_truths(self, run: Run) -> None:
         """Evaluate and differentiate the oracle at every case."""
         for case in run.cases:
@@ -343,10 +349,9 @@ class _Job:
                     raise
                 run.untrue[case.name] = str(error)
                 continue
-            leaves = tree.leaves(case.x)
             run.truths[case.name] = slopes.truth(
-                lambda x, case=case: self.function(case.y, tree.like(case.x, x)),
-                leaves,
+                self.function_of_leaves(case),
+                tree.leaves(case.x),
                 bounds=case.bounds,
                 seed=self.seed,
                 gradients=_gradients(run, case),
@@ -455,13 +460,12 @@ class _Job:
         done: dict[tuple[str, str], str] = {}
         made = []
         for cell in cells:
-            case = run.case(cell.case or "")
-            if cell.status == "fail" and cell.check in ("value", "finite", "gradient") and case is not None:
-                if 1 < case.rows and not case.large:
-                    key = (cell.check, case.name)
-                    if key not in done and len(done) < _SHRUNK:
-                        done[key] = self.shrunk(run, cell, case)
-                    cell = dataclasses.replace(cell, batch=done.get(key) or cell.batch)
+            case = run.case(cell.case or "") if cell.check in ("value", "finite", "gradient") else None
+            if cell.status == "fail" and case is not None and case.rows > 1 and not case.large:
+                key = (cell.check, case.name)
+                if key not in done and len(done) < _SHRUNK:
+                    done[key] = self.shrunk(run, cell, case)
+                cell = dataclasses.replace(cell, batch=done.get(key) or cell.batch)
             made.append(cell)
         return made
 

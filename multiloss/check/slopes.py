@@ -151,7 +151,8 @@ def derivatives(
         total: a function of a point.
         x: the point.
         noise: how much `total` may be off by rounding.
-        low, high: the range of each number.
+        low: the lower end of the range of each number.
+        high: the upper end.
         gradients: as in `truth`: finer steps are taken where one of them differs.
         first: the first step, relative to the spread of x.
         only: which numbers to move; None for all.
@@ -162,9 +163,9 @@ def derivatives(
     sides = {+1: _Side(count), -1: _Side(count)}
     middle = _Side(count, power=2)
     left = np.ones(count, bool) if only is None else only.copy()
-    found = Slopes(*np.full((3, count), np.nan), np.ones(count, bool), np.zeros(count))
+    found = _combine(sides[1], sides[-1], middle, x, low, high)
     for level in range(_LEVELS):
-        for entry in np.flatnonzero(left):
+        for entry in map(int, np.flatnonzero(left)):
             for k in range(level * _STEPS, (level + 1) * _STEPS):
                 step = first * spread * RATIO**-k
                 ahead, behind = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))

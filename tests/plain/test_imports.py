@@ -146,6 +146,7 @@ IMPORTS = {
     "multiloss.__main__": {"multiloss.check.cli"},
     "multiloss.check": {
         "multiloss.check.*",
+        "multiloss.check.checks",
         "multiloss.check.families",
         "multiloss.check.pool",
         "multiloss.check.report",
@@ -204,10 +205,7 @@ IMPORTS = {
     "multiloss.check.cli": {
         "multiloss",
         "multiloss._backends",
-        "multiloss.check.families",
-        "multiloss.check.pool",
-        "multiloss.check.report",
-        "multiloss.check.run",
+        *(f"multiloss.check.{name}" for name in ("checks", "families", "pool", "report", "run")),
     },
     "multiloss.check.*": {
         "multiloss.check.*",

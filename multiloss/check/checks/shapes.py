@@ -121,8 +121,8 @@ class Rank(Check):
             first, other = names
             batch = run.plain._replace(name=other, **dict(zip("yx", self._columns(run)[other], strict=True)))
             reply = mine.reply(other)
-            refused = reply is not None and reply.status == "error"
-            if refused and reply.message.startswith(("ValueError", "TypeError")):
+            refused = reply.message if reply is not None and reply.status == "error" else ""
+            if refused.startswith(("ValueError", "TypeError")):
                 # Refused, so neither merged nor broadcast.
                 found.add(other, Difference(0.0, 1.0))
             elif mine.get(first) is None:

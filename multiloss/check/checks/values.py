@@ -191,17 +191,17 @@ class Gradient(_OfCases):
         size = max(slopes.size, 1e-30)
         # Where terms of the typical size cancel, their rounding error remains.
         tolerance = compare.GRADIENT * size + compare.ROUNDINGS * (slopes.moved + compare.ROUNDING * run.scale.gradient)
-        off = slopes.off(got)
+        outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
-        unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * off, tolerance))
-        off = np.where(np.isnan(off), np.inf, off)
-        undecided = unknown & (off > tolerance)
+        unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))
+        outside = np.where(np.isnan(outside), np.inf, outside)
+        undecided = unknown & (outside > tolerance)
         if undecided.any():
             why = f"numerical derivatives do not converge for {int(undecided.sum())} of {got.size} numbers"
             found.undecided(case.name, why)
         found.add(
             case.name,
-            compare.worst(np.where(undecided, 0.0, off), allowed),
+            compare.worst(np.where(undecided, 0.0, outside), allowed),
             "gradient differs from numerical derivatives" + (" of the oracle" if run.oracle else " of its values"),
             batch=case,
         )
