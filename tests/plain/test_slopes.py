@@ -42,6 +42,7 @@ SMOOTH = {
     "logarithm, steep near 0": (np.log, lambda x: 1 / x, [1e-6, 1e-3, 0.5]),
     "1 / smooth at the end": (lambda x: x / (x + 1e-7), lambda x: 1e-7 / (x + 1e-7) ** 2, [0.0, 1.0]),
     "squares of an offset": (lambda x: (x - 1e4) ** 2, lambda x: 2 * (x - 1e4), [1e4 + 0.5, 1e4 - 1.25]),
+    "cancellation": (lambda x: x**2 - 2e4 * x + 1e8, lambda x: 2 * (x - 1e4), [1e4 + 0.5, 1e4 - 1.25]),
     "of size 1e12": (lambda x: 1e12 * np.exp(x), lambda x: 1e12 * np.exp(x), [0.0, 1.0]),
     "of size 1e-12": (lambda x: 1e-12 * np.exp(x), lambda x: 1e-12 * np.exp(x), [0.0, 1.0]),
 }
@@ -116,13 +117,32 @@ def test_a_wrong_gradient_beside_a_steep_one_is_seen_at_the_finest_steps():
 
     At 0.5, a step up is rounded to 0 before a step down is.
     """
-    wanted = np.array([0.0, -2.0]) * slopes.upstream_of((2,))
+    wanted = np.array([0.0, -2.0, -1.0]) * slopes.upstream_of((3,))
     for factor in (0.5, 1.01):
         found = slopes_of(
-            lambda x: -np.log(np.clip(x, 1e-12, 1)), [0.0, 0.5], bounds=[(0.0, 1.0)], gradients=[factor * wanted]
+            lambda x: -np.log(np.clip(x, 1e-12, 1)), [0.0, 0.5, 1.0], bounds=[(0.0, 1.0)], gradients=[factor * wanted]
         )
         np.testing.assert_allclose([found.lower[1], found.upper[1]], wanted[1], rtol=1e-8)
-        assert slopes.disagreeing(found, [factor * wanted]).tolist() == [False, True]
+        assert slopes.disagreeing(found, [factor * wanted])[1]
+
+
+def test_a_feature_finer_than_the_first_steps_is_seen_where_a_gradient_differs():
+    """The first steps give 1 and are sure of it. The slope at 0 is 2, and a gradient of 2 is right."""
+
+    def fine(x):
+        return x + 1e-9 * np.tanh(x * 1e9)
+
+    coarse = slopes_of(total(fine), [0.0])
+    assert coarse.lower == pytest.approx(1, abs=slopes.CLOSE)
+    found = slopes_of(total(fine), [0.0], gradients=[[2.0]])
+    assert within_its_error(found, 2)
+    assert not slopes.disagreeing(found, [np.array([2.0])]).any()
+
+
+def test_the_size_is_that_of_slopes_that_are_known():
+    found = slopes.Slopes(*np.array([[1, -3, 900], [1, 2, 950], [0, 0.1, 480]], float), np.zeros(3), np.zeros(3))
+    assert found.size == 3
+    assert found.off(np.array([2, -2, 0])).tolist() == [1, 0, 900]
 
 
 @pytest.mark.parametrize("function", [lambda x: (x >= 0) + x, np.floor, np.sqrt], ids=["step", "rounding", "vertical"])
@@ -234,6 +254,12 @@ def test_several_arrays_are_one_after_the_other():
     )
     np.testing.assert_allclose(found.slopes.lower, [*[5] * 6, 6, 0], rtol=1e-9, atol=1e-9)
     assert found.value == 20
+
+    def roots(a, b):
+        return np.concatenate([np.where(a < 0, np.nan, a * (a + 1)), np.where(b < 0, np.nan, b * (b + 1))])
+
+    found = slopes_of(roots, np.zeros(2), np.zeros(1), bounds=[(0.0, 1.0), EVERYWHERE])
+    assert found.open.tolist() == [False, False, True]  # each array has a range of its own
 
 
 def test_what_is_not_asked_for_is_not_computed():
