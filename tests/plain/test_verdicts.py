@@ -20,8 +20,9 @@ def squares(x):
 RIGHT = 2 * X * slopes.upstream_of((2,))[:, None]
 
 
-def run_of(results, function=squares, case=CASE, truth=True, straight_through=False, **options):
-    """A run of one case: its value and gradient on each backend, None where it raises."""
+def run_of(results, function=squares, case=CASE, straight_through=False, others=(), **options):
+    """A run of one case: its value and gradient on each backend, None where it raises. `others` give the same."""
+    cases = [case, *others]
     gradients = [np.ravel(result[1]).astype(float) for result in results.values() if result and result[1] is not None]
     made = slopes.truth(
         lambda x: function(x[0]), [case.x], bounds=case.bounds, seed=0, gradients=[g for g in gradients if g.size == 4]
@@ -34,13 +35,12 @@ def run_of(results, function=squares, case=CASE, truth=True, straight_through=Fa
     }
     run = Run(
         "m:loss",
-        [case],
+        cases,
         "regression",
         0,
         {backend: {"straight_through": straight_through} for backend in results},
-        truths={case.name: made} if truth else {},
-        eager={backend: {case.name: reply} for backend, reply in replies.items()},
-        **options,
+        eager={backend: dict.fromkeys([case.name for case in cases], reply) for backend, reply in replies.items()},
+        **{"truths": dict.fromkeys([case.name for case in cases], made), **options},
     )
     run.scale = judge.scale_of(run)
     return run
@@ -81,11 +81,26 @@ def test_gradients(gradient, expected):
     assert told("gradient", run) == expected
 
 
-def test_a_gradient_of_0_everywhere_is_told_apart():
+def test_a_gradient_of_0_for_every_batch_is_told_apart():
+    """A single batch may be a minimum, as those of a search are."""
     detail = "the gradient is 0 for every batch: the loss cannot train a model"
     for gradient in (None, 0 * X):
-        run = run_of({"torch": (np.ones(2), gradient)}, lambda x: np.ones(2))
+        results = {"torch": (np.ones(2), gradient)}
+        run = run_of(results, lambda x: np.ones(2), others=[CASE._replace(name="other")])
         assert told("gradient", run) == ("fail", "wrong", detail)
+        assert told("gradient", run_of(results, lambda x: np.ones(2))) == ("pass", "", "")
+
+
+def test_that_a_large_gradient_is_finite_says_nothing_of_small_ones():
+    large = CASE._replace(name="large", x=np.zeros((2, 32_753), np.float32))
+    run = run_of({"torch": (squares(X), RIGHT)}, truths={}, untrue={"random": "no float64"}, others=[large])
+    run.eager["torch"]["large"] = Reply("done", {"value": np.ones(2), "gradient": [large.x + 1]})
+    assert told("gradient", run) == ("not checked", "", "'random': no float64")
+    run.cases = [large]
+    assert told("gradient", run) == ("pass", "", "finite; all batches are too large for numerical derivatives")
+    run.eager["torch"]["large"].result["gradient"][0][0, 0] = np.nan
+    run.cases = [CASE, large]
+    assert told("gradient", run) == ("fail", "nan", "gradient is not finite")
 
 
 def test_a_gradient_that_cannot_be_told_is_undecided():

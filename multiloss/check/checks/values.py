@@ -151,8 +151,14 @@ class Gradient(_OfCases):
         if run.straight_through:
             found.note = "straight-through, by intent: finite and the same on all backends"
         super().verdict(run, backend, replies, found)
-        mine = [result["gradient"] for case in run.cases if case.size and (result := run.value_of(backend, case))]
-        if mine and all(gradient is None or not np.any(flat(gradient)) for gradient in mine):
+        some = [case for case in run.cases if case.size]
+        if not run.straight_through and all(case.large for case in some):
+            found.note = "finite; all batches are too large for numerical derivatives"
+        elif found.missing and all(not one.failed and (run.case(one.case) or run.plain).large for one in found.all):
+            found.all.clear()  # that it is finite for a large batch says nothing of the others
+        mine = [result["gradient"] for case in some if (result := run.value_of(backend, case))]
+        # For a single batch, which may be a minimum, it may be right.
+        if len(mine) > 1 and all(gradient is None or not np.any(flat(gradient)) for gradient in mine):
             found.fail(
                 run.plain.name, "the gradient is 0 for every batch: the loss cannot train a model", batch=run.plain
             )
