@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ROUNDING = 2.0**-24  # of float32
+# A correct formula may be off by this many times the effect of rounding its inputs to float32.
+ROUNDINGS = 8.0
 RATIO = 4.0
 # The first step relative to the spread of the inputs. For functions that round to float32 inside, whose difference
 # quotients need larger steps, the other one.
@@ -29,7 +31,7 @@ class Slopes(NamedTuple):
         lower, upper: any number between them is a correct gradient, where the function has a kink.
         error: estimate of their error; infinite where the quotients do not converge.
         open: whether one of the two sides is unknown, so that a gradient that differs from the other may be right.
-        moved: how much rounding x to float32 changes them, for the numbers where it matters, else 0.
+        moved: how much rounding may change them, for the numbers where it matters, else 0.
     """
 
     lower: np.ndarray
@@ -56,7 +58,7 @@ class Truth(NamedTuple):
 
     Attributes:
         value: the function's value.
-        moved: how much rounding x to float32 changes the value, in its shape.
+        moved: how much rounding may change the value, in its shape.
         slopes: derivatives of `sum(upstream_of(value.shape) * value)`, or None.
         single: whether the value has no more than the 24 bits of float32, although computed from float64.
     """
@@ -72,10 +74,10 @@ def upstream_of(shape: Sequence[int]) -> np.ndarray:
     return (1 + 0.5 * np.cos(np.arange(int(np.prod(shape))))).reshape(shape).astype(np.float32)
 
 
-def rounded(x: np.ndarray, seed: int, pairs: int = 1) -> list[np.ndarray]:
-    """Return pairs of copies of x, each number moved by a float32 rounding: up in one copy, down in the other."""
-    ups = np.random.default_rng(seed).choice([-1.0, 1.0], (pairs, *x.shape))
-    return [x * (1 + ROUNDING * sign * up) for up in ups for sign in (1, -1)]
+def rounded(x: np.ndarray, seed: int, roundings: float = 1.0) -> list[np.ndarray]:
+    """Return two copies of x, each number moved by so many float32 roundings: up in one copy, down in the other."""
+    up = np.random.default_rng(seed).choice([-1.0, 1.0], x.shape)
+    return [x * (1 + roundings * ROUNDING * sign * up) for sign in (1, -1)]
 
 
 def truth(
@@ -117,7 +119,9 @@ def truth(
         value = at(flat)
         factors = upstream_of(value.shape).astype(np.float64)
         others = [at(point) for point in rounded(flat, seed)]
-        moved = np.max([np.abs(other - value) for other in others], axis=0, initial=0.0)
+        further = [at(point) for point in rounded(flat, seed, ROUNDINGS)]
+        changes = [ROUNDINGS * (other - value) for other in others] + [other - value for other in further]
+        moved = np.max(np.abs([*changes, *_clipped(at, flat, high)]), axis=0, initial=0.0)
         seen = np.array([value, *others])
         single = bool(seen.size) and np.array_equal(seen, seen.astype(np.float32), equal_nan=True)
         # Values that float32 holds exactly, as whole numbers, are no sign of rounding to it.
@@ -133,6 +137,17 @@ def truth(
             if wrong.any():
                 found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, single))
     return Truth(value, moved, found, single)
+
+
+def _clipped(at: Callable[[np.ndarray], np.ndarray], x: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
+    """Return changes of a function at the end of what it clips, for predictions of 1.
+
+    The end is a constant that float32 rounds: 1 - 1e-7 is 1 - 1.2e-7, of whose difference from 1 a logarithm is off by
+    1%. It is unknown, so that two roundings are tried at each of its magnitudes.
+    """
+    ends = (x == 1) & ((high == 1) | ((x >= 0) & (x <= 1)).all())
+    steps = 2.0 ** -np.arange(6, 24)
+    return [at(np.where(ends, 1 - s, x)) - at(np.where(ends, 1 - s - 2 * ROUNDING, x)) for s in steps if ends.any()]
 
 
 def derivatives(
@@ -254,9 +269,10 @@ def _moved(
     A single one of them may be unchanged by luck.
     """
     change = 0.0
-    for other in rounded(x, seed, pairs=2):
-        there = derivatives(total, other, noise, low, high, (), COARSE_STEP if single else STEP, where)
-        off = np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper))
-        known = where & np.isfinite(off)
-        change = max(change, float(off[known].max(initial=0.0)))
+    for roundings, times in ((1.0, ROUNDINGS), (ROUNDINGS, 1.0)):
+        for other in rounded(x, seed, roundings):
+            there = derivatives(total, other, noise, low, high, (), COARSE_STEP if single else STEP, where)
+            off = times * np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper))
+            known = where & np.isfinite(off)
+            change = max(change, float(off[known].max(initial=0.0)))
     return np.where(where, change, 0.0)
