@@ -37,8 +37,13 @@ checks that pass everywhere are left out.
 def packed(report: Report) -> dict[str, Any]:
     """Return what the page needs of a report."""
     failures = [
-        {"check": cell.check, "backend": cell.backend, "detail": " ".join(cell.detail.split())[:200]}
-        | {"case": cell.case, "reproduce": cell.reproduce}
+        {
+            "check": cell.check,
+            "backend": cell.backend,
+            "detail": " ".join(cell.detail.split())[:200],
+            "case": cell.case,
+            "reproduce": cell.reproduce,
+        }
         for cell in report.failures
     ]
     statuses: dict[str, dict[str, str]] = {}

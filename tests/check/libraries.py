@@ -314,6 +314,15 @@ def overlap(y: Any, p: Any, weight: float, smooth: float) -> Any:
     return 1 - (both + smooth) / (both + weight * (either - 2 * both) + smooth)
 
 
+def generalized_dice(y: Any, p: Any) -> Any:
+    """Return 1 - the generalized Dice coefficient of each image: 0 where nothing is true or predicted."""
+    axes = tuple(range(1, p.ndim - 1))
+    both, true, predicted = (y * p).sum(axes), y.sum(axes), p.sum(axes)
+    weights = np.where(true > 0, 1 / (true**2 + 1e-7), 0)
+    share = 2 * (weights * both).sum(-1) / ((weights * (true + predicted)).sum(-1) + 1e-7)
+    return 1 - np.where((true + predicted == 0).all(-1), 1, share)
+
+
 def smooth_l1(y: Any, x: Any, cutoff: float) -> Any:
     """Return the mean of squares below the cutoff and absolute differences above it, which meet there."""
     off = np.abs(y - x)
@@ -374,6 +383,8 @@ def _medicai() -> dict[str, Loss]:
     for formula, weight, smooth in (("Dice", 0.5, 5e-8), ("IoU", 1, 1e-7), ("Tversky", 0.5, 1e-7)):
         name = f"Binary{formula}Loss"
         losses[name] = losses[name]._replace(oracle=f"{_HERE}:overlap(weight={weight}, smooth={smooth})")
+    name = "BinaryGeneralizedDiceLoss"
+    losses[name] = losses[name]._replace(oracle=f"{_HERE}:generalized_dice")
     for kind, count, inputs in (
         ("Binary", 1, "masks"),
         ("Categorical", 3, f"{_HERE}:one_hot_logits"),
@@ -602,6 +613,11 @@ FAULTS = [
         "keras-team/keras-cv#920, closed as stale in 2025",
     ),
     Fault(
+        ("keras-cv/SmoothL1Loss*",),
+        ("rank",),
+        "Labels `[B]` broadcast against predictions `[B, 1]`: values are means over B * B differences.",
+    ),
+    Fault(
         ("keras-cv/FocalLoss, smoothed labels",),
         ("value", "gradient"),
         "`alpha` is chosen where a label equals 1, after smoothing, when none does: positives get 1 - alpha as well.",
@@ -653,5 +669,11 @@ FAULTS = [
         ("value", "gradient"),
         "Predictions are clipped at 1e-7, which is also the smoothing: an empty mask of 64 x 64 pixels, predicted as "
         "empty, has a loss of 0.9998 in place of 0. Where a prediction is 0 or 1, the gradient is 0.",
+    ),
+    Fault(
+        ("medicai/BinaryGeneralizedDiceLoss",),
+        ("value", "gradient"),
+        "An image without truth is to count as perfect where nothing is predicted. Since predictions are clipped at "
+        "1e-7 first, that never holds: its loss is 1 and its gradient 0, whatever is predicted.",
     ),
 ]
