@@ -89,7 +89,7 @@ def check_loss(
 
     Raises:
         CheckError, TargetError: both are ValueErrors: if a target, oracle, input or backend is not available, takes
-            other arguments, or if the oracle returns another shape.
+            other arguments, or if the oracle cannot be called with them.
         OSError: if the file of known failures cannot be read.
 
     Example:
@@ -413,7 +413,7 @@ class _Job:
         )
 
     def refuse_bad_targets(self, run: Run) -> None:
-        """Raise if no backend could run the loss on the plain case, or if the oracle returns another shape."""
+        """Raise if no backend could run the loss on the plain case."""
         plain = run.plain
         first = [reply for answers in run.eager.values() if (reply := answers.get(plain.name)) is not None]
         if first and all(reply.status == "error" for reply in first):
@@ -422,12 +422,6 @@ class _Job:
             given = None if self.given is None else self.inputs_text
             message = hints.misfit(self.target, plain, first[0].message, given, first[0].traceback)
             raise _error(message, first[0])
-        if self.function is None:
-            return
-        wanted = np.shape(self.of_oracle(plain))
-        for reply in first:
-            if reply.status == "done" and (got := reply.result["value"].shape) != wanted:
-                raise CheckError(f"`oracle` must return the shape of the loss, {got}. Received: {wanted}")
 
     # --- more about failures -----------------------------------------------------------------------------------------
 

@@ -65,7 +65,8 @@ class Value(_OfCases):
             return
         wanted, moved = truth
         if np.shape(got) != np.shape(wanted):
-            found.fail(case.name, f"shape {list(np.shape(got))}, expected {list(np.shape(wanted))}", batch=case)
+            detail = f"value of shape {list(np.shape(got))}, that of {by.removeprefix('that of ')} is {list(np.shape(wanted))}"
+            found.fail(case.name, detail, batch=case)
             return
         off = compare.difference(got, wanted, run.value_tolerance(wanted, moved))
         if _nowhere_finite(run, case, "value") and not off.ratio <= 1:
