@@ -65,8 +65,8 @@ class Value(_OfCases):
             return
         wanted, moved = truth
         if np.shape(got) != np.shape(wanted):
-            detail = f"value of shape {list(np.shape(got))}, that of {by.removeprefix('that of ')} is {list(np.shape(wanted))}"
-            found.fail(case.name, detail, batch=case)
+            shapes = f"value of shape {list(np.shape(got))}, expected {list(np.shape(wanted))}"
+            found.fail(case.name, f"{shapes}: it differs from {by}", batch=case)
             return
         off = compare.difference(got, wanted, run.value_tolerance(wanted, moved))
         if _nowhere_finite(run, case, "value") and not off.ratio <= 1:
