@@ -183,10 +183,10 @@ def derivatives(
         for entry in map(int, np.flatnonzero(left)):
             for k in range(level * _STEPS, (level + 1) * _STEPS):
                 step = first * spread * RATIO**-k
-                ahead, behind = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))
-                actual = abs((x[entry] + step) - x[entry]) or np.inf
-                for side, quotient in ((sides[1], ahead), (sides[-1], behind), (middle, (ahead + behind) / 2)):
-                    side.add(entry, quotient, noise / actual)
+                (ahead, up), (behind, down) = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))
+                sides[1].add(entry, ahead, noise / up)
+                sides[-1].add(entry, behind, noise / down)
+                middle.add(entry, (ahead + behind) / 2, noise / min(up, down))
         found = _combine(sides[1], sides[-1], middle, x, low, high)
         # A slope that would change the value by less than 1e-3 of itself over the spread is as good as 0.
         size = max(found.size, 1e-3 * abs(here) / spread)
@@ -205,11 +205,14 @@ def disagreeing(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
     return wrong
 
 
-def _quotient(total: Callable[[np.ndarray], float], x: np.ndarray, entry: int, step: float, here: float) -> float:
+def _quotient(
+    total: Callable[[np.ndarray], float], x: np.ndarray, entry: int, step: float, here: float
+) -> tuple[float, float]:
+    """Return a difference quotient and the length of its step, as rounded: NaN and infinity if that is 0."""
     point = x.copy()
     point[entry] += step
-    actual = point[entry] - x[entry]
-    return (total(point) - here) / actual if actual else float("nan")
+    actual = float(point[entry] - x[entry])
+    return ((total(point) - here) / actual, abs(actual)) if actual else (float("nan"), float("inf"))
 
 
 class _Side:
@@ -244,7 +247,8 @@ def _combine(ahead: _Side, behind: _Side, middle: _Side, x: np.ndarray, low: np.
     opened = np.zeros(x.shape, bool)
     for side, other, end in ((ahead, behind, low), (behind, ahead, high)):
         # The other side does not converge: it is outside the range, or the function jumps or is vertical there.
-        lone = (other.error > 0.1 * np.abs(other.value)) | np.isnan(other.value)
+        # A slope of 0 beside another one, as at the end of a hinge, is a kink.
+        lone = (other.error > 0.1 * np.fmax(np.abs(other.value), np.abs(side.value))) | np.isnan(other.value)
         lone &= (side.error <= 0.01 * np.abs(side.value)) | (side.error <= 1e-6 * other.error)
         lone &= ~smooth
         lower, upper = np.where(lone, side.value, lower), np.where(lone, side.value, upper)
@@ -272,7 +276,8 @@ def _moved(
     for roundings, times in ((1.0, ROUNDINGS), (ROUNDINGS, 1.0)):
         for other in rounded(x, seed, roundings):
             there = derivatives(total, other, noise, low, high, (), COARSE_STEP if single else STEP, where)
-            off = times * np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper))
+            # How far beyond the sides here: where x was at a kink and no longer is, one of them remains.
+            off = times * np.maximum(np.maximum(slopes.lower - there.lower, there.upper - slopes.upper), 0.0)
             known = where & np.isfinite(off)
             change = max(change, float(off[known].max(initial=0.0)))
     return np.where(where, change, 0.0)
