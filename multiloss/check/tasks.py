@@ -34,13 +34,20 @@ class AsCompiled(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         if not getattr(self.function, "exact_labels", False):
             return super().__call__(y_true, y_pred, sample_weight)
         cast = [ops.convert_to_tensor(leaf, dtype=self.dtype) for leaf in tree.leaves(y_pred)]
-        return self.function(y_true, tree.like(y_pred, cast))
+        return _numbers(self.function(y_true, tree.like(y_pred, cast)))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Align ranks and call the function."""
         if not tree.bare(y_true) or not tree.bare(y_pred):
-            return self.function(y_true, y_pred)
-        return self.function(*_aligned(y_true, y_pred))
+            return _numbers(self.function(y_true, y_pred))
+        return _numbers(self.function(*_aligned(y_true, y_pred)))
+
+
+def _numbers(value: Any) -> Any:
+    """Return the value of a loss, and raise for that of a factory, which Keras would try to reduce."""
+    if callable(value):
+        raise targets.TargetError("returned a function")
+    return value
 
 
 def _aligned(y: Any, x: Any) -> tuple[Any, Any]:
@@ -99,10 +106,7 @@ def function_of(
         x_leaves = x_leaves if cast is None else [ops.cast(leaf, cast) for leaf in x_leaves]
         x_leaves = x_leaves if masked is None else [masked(leaf) for leaf in x_leaves]
         given = (tree.like(y, y_leaves), tree.like(x, x_leaves))
-        value = loss(*given) if weight is None else loss(*given, weight)
-        if callable(value):
-            raise targets.TargetError("returned a function")
-        return value
+        return loss(*given) if weight is None else loss(*given, weight)
 
     return function
 
@@ -202,6 +206,7 @@ def exact(
 
 def describe(target: str) -> dict[str, Any]:
     """Return properties of the target, and the versions of the backend and Keras."""
+    backends.forget()  # what another check compiled of this target would not be compiled again
     loss, is_loss = build(target)
     config = loss.get_config() if is_loss else {}
     return {

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from multiloss.check import tree
 from multiloss.check.checks.base import Check, Findings, Replies, Request, Run, has_gradient
 from multiloss.check.checks.compiled import compiled_modes
 
@@ -96,6 +97,11 @@ class Mask(_OfLosses):
 
     name = "mask"
 
+    def why_not(self, run: Run, backend: str) -> str:
+        if not tree.bare(run.plain.x):
+            return "predictions are a structure, whose masks Keras does not use"
+        return super().why_not(run, backend)
+
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         plain, mask, weights = run.plain, _mask(run), _weights(run)
         asked: dict[Any, Request] = {"none": run.request(plain)}
@@ -103,6 +109,7 @@ class Mask(_OfLosses):
             gradient = mode != "eager"  # compiled modes come with it
             asked[mode] = run.request(plain, mode=mode, mask=mask, reduction="sum", gradient=gradient)
         asked["weights"] = run.request(plain, weight=mask.astype(np.float32), reduction="sum", gradient=False)
+        asked["all weights"] = run.request(plain, weight=weights, reduction="sum", gradient=False)
         asked["masked weights"] = run.request(plain, weight=weights, mask=mask, reduction="sum", gradient=False)
         asked["product"] = run.request(plain, weight=weights * mask, reduction="sum", gradient=False)
         return asked
@@ -117,6 +124,9 @@ class Mask(_OfLosses):
         with found.at("mask and weights", plain, "with a mask and weights"):
             if rows.ndim:
                 each = rows.reshape(len(rows), -1).sum(axis=1)
+                weighted = (each * _weights(run)).sum()
+                if run.close(mine["all weights"]["value"], weighted, backend).ratio > 1:
+                    return  # `sample_weight` says so
                 wanted = (each * mask * _weights(run)).sum()
             else:
                 wanted = mine["product"]["value"]
