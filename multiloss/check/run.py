@@ -143,9 +143,9 @@ def _choose(checks: Sequence[str] | None, skip: Sequence[str]) -> tuple[str, ...
     for argument, names in (("checks", checks or ()), ("skip", skip)):
         if unknown := [check for check in names if check not in CHECKS]:
             raise CheckError(f"`{argument}` must be among {', '.join(CHECKS)}. Received: {unknown[0]!r}")
-    some = CHECKS if checks is None else ("runs", *checks)
-    if {"value", "gradient"} & set(some):
-        some = (*some, "finite")  # to which both leave what is not finite on any backend
+    some = {*CHECKS} if checks is None else {"runs", *checks}
+    if {"value", "gradient"} & (some - {*skip}):
+        some.add("finite")  # to which both leave what is not finite on any backend
     return tuple(check for check in CHECKS if check in some and check not in skip)
 
 

@@ -76,7 +76,7 @@ def upstream_of(shape: Sequence[int]) -> np.ndarray:
 
 def rounded(x: np.ndarray, seed: int, roundings: float = 1.0) -> list[np.ndarray]:
     """Return two copies of x, each number moved by so many float32 roundings: up in one copy, down in the other."""
-    up = np.random.default_rng(seed).choice([-1.0, 1.0], x.shape)
+    up = np.random.default_rng([seed, int(roundings)]).choice([-1.0, 1.0], x.shape)  # the terms of a sum may cancel
     return [x * (1 + roundings * ROUNDING * sign * up) for sign in (1, -1)]
 
 
