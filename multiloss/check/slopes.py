@@ -229,7 +229,9 @@ def _combine(ahead: _Side, behind: _Side, middle: _Side, x: np.ndarray, low: np.
     opened = np.zeros(x.shape, bool)
     for side, other, end in ((ahead, behind, low), (behind, ahead, high)):
         # The other side does not converge: it is outside the range, or the function jumps or is vertical there.
-        lone = (other.error > 0.1 * np.abs(other.value)) | np.isnan(other.value)
+        # (A slope of 0 has an error that is larger than 0, and is known all the same.)
+        both = np.fmax(np.abs(other.value), np.abs(side.value))
+        lone = (other.error > 0.1 * both) | np.isnan(other.value)
         lone &= (side.error <= 0.01 * np.abs(side.value)) | (side.error <= 1e-6 * other.error)
         lone &= ~smooth
         lower, upper = np.where(lone, side.value, lower), np.where(lone, side.value, upper)
