@@ -5,6 +5,7 @@ Keras calls it. So is a plain function: `compile` casts labels and predictions t
 the function has the attribute `exact_labels`.
 """
 
+import functools
 import inspect
 import tempfile
 from collections.abc import Callable
@@ -31,7 +32,7 @@ class AsCompiled(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Leave labels as they are, if the function says so."""
-        if not getattr(self.function, "exact_labels", False):
+        if not said(self.function, "exact_labels"):
             return super().__call__(y_true, y_pred, sample_weight)
         cast = [ops.convert_to_tensor(leaf, dtype=self.dtype) for leaf in tree.leaves(y_pred)]
         return _numbers(self.function(y_true, tree.like(y_pred, cast)))
@@ -48,6 +49,13 @@ def _numbers(value: Any) -> Any:
     if callable(value):
         raise targets.TargetError("returned a function")
     return value
+
+
+def said(loss: Any, attribute: str) -> bool:
+    """Return what a loss says of itself. A `functools.partial` has none of its function's attributes."""
+    while isinstance(loss, functools.partial) and not hasattr(loss, attribute):
+        loss = loss.func
+    return bool(getattr(loss, attribute, False))
 
 
 def _aligned(y: Any, x: Any) -> tuple[Any, Any]:
@@ -216,7 +224,7 @@ def describe(target: str) -> dict[str, Any]:
         "from_logits": bool(config.get("from_logits", False)),
         "reduction": config.get("reduction") if is_loss else None,
         "takes_dtype": is_loss and ("dtype" in inspect.signature(type(loss).__init__).parameters or "dtype" in config),
-        "straight_through": bool(getattr(loss if is_loss else targets.resolve(target), "straight_through", False)),
+        "straight_through": said(_given(loss), "straight_through"),
     }
 
 
