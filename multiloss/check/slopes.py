@@ -72,10 +72,10 @@ def upstream_of(shape: Sequence[int]) -> np.ndarray:
     return (1 + 0.5 * np.cos(np.arange(int(np.prod(shape))))).reshape(shape).astype(np.float32)
 
 
-def rounded(x: np.ndarray, seed: int, pairs: int = 1) -> list[np.ndarray]:
+def rounded(x: np.ndarray, seed: int, pairs: int = 1, by: float = ROUNDING) -> list[np.ndarray]:
     """Return pairs of copies of x, each number moved by a float32 rounding: up in one copy, down in the other."""
     ups = np.random.default_rng(seed).choice([-1.0, 1.0], (pairs, *x.shape))
-    return [x * (1 + ROUNDING * sign * up) for up in ups for sign in (1, -1)]
+    return [x * (1 + by * sign * up) for up in ups for sign in (1, -1)]
 
 
 def truth(
@@ -118,10 +118,7 @@ def truth(
         factors = upstream_of(value.shape).astype(np.float64)
         others = [at(point) for point in rounded(flat, seed)]
         moved = np.max([np.abs(other - value) for other in others], axis=0, initial=0.0)
-        seen = np.array([value, *others])
-        single = bool(seen.size) and np.array_equal(seen, seen.astype(np.float32), equal_nan=True)
-        # Values that float32 holds exactly, as whole numbers, are no sign of rounding to it.
-        single = single and bool(np.any(seen != np.round(seen * 2.0**12) / 2.0**12))
+        single = _single([value, *others])
         found = None
         if differentiate and flat.size:
             change = np.max([abs(float(np.sum(np.nan_to_num(other - value) * factors))) for other in others])
@@ -133,6 +130,66 @@ def truth(
             if wrong.any():
                 found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, single))
     return Truth(value, moved, found, single)
+
+
+class Plain(NamedTuple):
+    """A function's value at x in float64, of a function without derivatives, as metrics are.
+
+    Attributes:
+        value: the function's value.
+        moved: how much rounding x to float32 changes the value, in its shape.
+        smooth: the same without jumps. A jump where x is a tie, as at a threshold, is no matter of rounding.
+        single: as in `Truth`.
+        slopes: None, as in `Truth`.
+    """
+
+    value: np.ndarray
+    moved: np.ndarray
+    smooth: np.ndarray
+    single: bool
+    slopes: Slopes | None = None
+
+
+def plain(
+    function: Callable[[list[np.ndarray]], Any],
+    leaves: Sequence[np.ndarray],
+    bounds: Sequence[tuple[float, float]],
+    seed: int,
+) -> Plain:
+    """Evaluate a function that need not be smooth.
+
+    Args:
+        function: takes the arrays of x, in float64 where they are floats, and returns numbers of any shape.
+        leaves: the arrays of x.
+        bounds: the range of each array, inside which it is rounded.
+        seed: for the direction in which x is rounded.
+    """
+
+    def of(move: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        parts = [
+            leaf if leaf.dtype.kind != "f" else np.clip(move(leaf.astype(np.float64)), *ends)
+            for leaf, ends in zip(leaves, bounds, strict=True)
+        ]
+        return np.asarray(function(parts), np.float64)
+
+    def change(by: float) -> np.ndarray:
+        others = [of(lambda leaf, way=way: rounded(leaf, seed, by=by)[way]) for way in range(2)]  # type: ignore[misc]
+        seen.extend(others)
+        changes = [np.abs(other - value) if other.shape == value.shape else np.nan + value for other in others]
+        return np.asarray(np.max(changes, axis=0, initial=0.0))
+
+    with np.errstate(all="ignore"):
+        value = of(lambda leaf: leaf)
+        seen = [value]
+        moved, less = change(ROUNDING), change(ROUNDING / 256)
+    return Plain(value, moved, np.where(less > moved / 2, 0.0, moved), _single(seen))
+
+
+def _single(values: Sequence[np.ndarray]) -> bool:
+    """Return whether values have no more than the bits of float32."""
+    some = all(np.array_equal(value, value.astype(np.float32), equal_nan=True) for value in values if value.size)
+    # Values that float32 holds exactly, as whole numbers, are no sign of rounding to it.
+    return some and any(bool(np.any(value != np.round(value * 2.0**12) / 2.0**12)) for value in values)
 
 
 def derivatives(
