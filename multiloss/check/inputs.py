@@ -137,8 +137,8 @@ def load(text: str, seed: int, integers: bool = False) -> list[Case]:
             or len({len(leaf) for leaf in arrays}) > 1
         ):
             raise TargetError(
-                f"case {name!r} of {text} must have {'numeric' if integers else 'float'} `y_pred` and numeric `y_true` with as many rows. "
-                f"Received: {case.described}"
+                f"case {name!r} of {text} must have {'numeric' if integers else 'float'} `y_pred` and numeric `y_true` "
+                f"with as many rows. Received: {case.described}"
             )
         cases.append(case._replace(x=tree.map(lambda leaf: _single(leaf, integers), x)))
     return cases

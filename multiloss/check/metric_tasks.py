@@ -32,7 +32,8 @@ def make(target: str, **settings: Any) -> Any:
         return keras.metrics.MeanMetricWrapper(metric, **settings)
     if list(inspect.signature(metric.update_state).parameters)[1:2] == ["sample_weight"]:
         raise targets.TargetError(
-            f"a metric must take (y_true, y_pred). Received: {type(metric).__name__}, which takes (values, sample_weight)"
+            "a metric must take (y_true, y_pred). "
+            f"Received: {type(metric).__name__}, which takes (values, sample_weight)"
         )
     return metric
 
@@ -55,6 +56,32 @@ def numbers(result: Any) -> dict[str, Any]:
     return {"value": np.concatenate(arrays), "lengths": [len(part) for part in arrays], "gradient": None}
 
 
+def _whole(batches: Sequence[Batch]) -> list[Batch] | None:
+    """Return batches with weights of the shape of the labels, which some of Keras's metrics need; None if they have."""
+    if not all(weight is not None and tree.bare(y) and y.ndim > 1 for y, _, weight in batches):
+        return None
+    made: list[Batch] = []
+    for y, x, weight in batches:
+        assert weight is not None
+        made.append((y, x, np.broadcast_to(weight.reshape(-1, *[1] * (y.ndim - 1)), y.shape).copy()))
+    return made
+
+
+def _either(task: Callable[[Any], dict[str, Any]], batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return the result of a task, and as "whole" whether it needs weights of the shape of the labels."""
+    try:
+        return task(batches) | {"whole": False}
+    except Exception:
+        whole = _whole(batches)
+        if not whole:
+            raise
+        try:
+            return task(whole) | {"whole": True}
+        except Exception:
+            pass  # the first error says more
+        raise
+
+
 def _result(metric: Any, batches: Sequence[Batch] = ()) -> dict[str, Any]:
     for batch in batches:
         metric.update_state(*_tensors(batch))
@@ -62,7 +89,7 @@ def _result(metric: Any, batches: Sequence[Batch] = ()) -> dict[str, Any]:
 
 
 def _result_or_none(metric: Any) -> Any:
-    """Return the numbers of the result before any update; None for a metric that has none then, as Keras's `F1Score`."""
+    """Return the numbers of the result before any update, or None for a metric that has none then."""
     try:
         return numbers(metric.result())["value"]
     except Exception:
@@ -71,6 +98,10 @@ def _result_or_none(metric: Any) -> Any:
 
 def stream(target: str, batches: list[Batch], mode: str = "eager", cast: str | None = None) -> dict[str, Any]:
     """Return the result of a new metric after some batches, whose predictions are cast, in one mode."""
+    return _either(lambda batches: _streamed(target, batches, mode, cast), batches)
+
+
+def _streamed(target: str, batches: Sequence[Batch], mode: str, cast: str | None) -> dict[str, Any]:
     metric = make(target)
     if mode == "eager" and cast is None:
         return _result(metric, batches)
@@ -192,6 +223,10 @@ def evaluate(target: str, y: np.ndarray, x: np.ndarray, weight: np.ndarray | Non
 
     The metric is given in `metrics` and, if there are weights, in `weighted_metrics`.
     """
+    return _either(lambda batches: _evaluated(target, *batches[0], size), [(y, x, weight)])
+
+
+def _evaluated(target: str, y: np.ndarray, x: np.ndarray, weight: np.ndarray | None, size: int) -> dict[str, Any]:
     made = {"metrics": make(target)} | ({} if weight is None else {"weighted_metrics": make(target)})
     model = keras.Sequential([keras.Input(x.shape[1:], dtype=str(x.dtype)), keras.layers.Identity()])
     model.compile(loss=_nothing, **{name: [metric] for name, metric in made.items()})

@@ -1,4 +1,4 @@
-"""`python -m multiloss.check.worker`: the process of one backend, which does the tasks of `tasks` and `metric_tasks`."""
+"""`python -m multiloss.check.worker`: the process of one backend, which does the tasks of losses and metrics."""
 
 from multiloss.check import loop, metric_tasks, tasks
 

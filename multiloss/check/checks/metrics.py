@@ -1,7 +1,7 @@
 """The checks of metrics, each an object of its own, as those of losses are."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,11 @@ class MetricRun(Run):
         if lengths is None:
             return compare.largest(wanted)
         cuts = np.cumsum(lengths)[:-1]
-        most = [[compare.largest(part) for part in np.split(r["value"], cuts)] for r in results if len(r["value"]) == wanted.size]
+        most = [
+            [compare.largest(part) for part in np.split(r["value"], cuts)]
+            for r in results
+            if len(r["value"]) == wanted.size
+        ]
         here = [compare.largest(part) for part in np.split(wanted, cuts)]
         return np.repeat(np.maximum(here, np.median(most, axis=0)), lengths)
 
@@ -110,7 +114,7 @@ class MetricValue(Value):
         values = {b: result["value"] for b in run.described if (result := run.value_of(b, case)) is not None}
         other = None if run.oracle else self._of_others(values, backend)
         smooth = 0.0
-        if isinstance(truth, Plain):
+        if truth is not None:
             wanted, smooth = _smooth(truth)
             # Only an oracle tells on which side of a threshold a tie is.
             moved = smooth if run.oracle else truth.moved
@@ -133,7 +137,7 @@ class MetricValue(Value):
         found.add(case.name, off, f"{what} differs from {by}", "nan" if lost else "wrong", case)
 
 
-def _smooth(truth: Plain) -> tuple[Any, Any]:
+def _smooth(truth: Any) -> tuple[Any, Any]:
     return truth.value, truth.smooth
 
 
@@ -156,9 +160,11 @@ class MetricFinite(Finite):
 
 
 def divisions(case: Case, seed: int) -> dict[str, list[Case]]:
-    """Return random divisions of a case's rows into batches, by names: of sizes that differ, last of rows in disorder."""
+    """Return random divisions of a case's rows into batches, by name. Sizes differ, and the last has shuffled rows."""
     rng = np.random.default_rng([seed, case.rows])
-    made = {"row by row": [np.array([row]) for row in range(case.rows)]}
+    made: dict[str, Any] = {}
+    if case.plain:
+        made["row by row"] = [np.array([row]) for row in range(case.rows)]
     for ordered in (True, False):
         rows = np.arange(case.rows) if ordered else rng.permutation(case.rows)
         cuts = np.sort(rng.choice(np.arange(1, case.rows), min(2, case.rows - 1), replace=False))
@@ -185,18 +191,18 @@ class Streaming(Check):
 
     def _streams(self, run: Any) -> dict[tuple[str, str], list[Case]]:
         """Return batches for each case and division: all divisions of the plain case, one of each other."""
-        streams = {}
+        streams: dict[tuple[str, str], list[Case]] = {}
         for case in self._some(run):
             named = divisions(case, run.seed)
             if run.batch_dependent:
-                batches = list(named.values())[1]
+                batches = list(named.values())[-1]
                 named = {"in order": batches, "last batch first": batches[::-1]}
             elif case.plain:
                 half = case.rows // 2
                 parts = [case.take(slice(half)), case.take(slice(0)), case.take(slice(half, None))]
                 named["an empty batch"] = parts
             else:
-                named = dict(list(named.items())[1:2])
+                named = dict(list(named.items())[:1])
             streams |= {(case.name, name): batches for name, batches in named.items()}
         return streams
 
@@ -278,9 +284,7 @@ class Weights(Check):
 
     def requests(self, run: Any, backend: str) -> dict[Any, Request]:
         return {
-            (name, side): run.stream(*streams[side])
-            for name, streams in self._pairs(run).items()
-            for side in (0, 1)
+            (name, side): run.stream(*streams[side]) for name, streams in self._pairs(run).items() for side in (0, 1)
         }
 
     def verdict(self, run: Any, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
@@ -290,6 +294,8 @@ class Weights(Check):
             return
         if run.batch_dependent:
             found.note = f"{BY_INTENT}: weights of 1 are as none"
+        elif any((result := mine.get(key)) is not None and result["whole"] for key in mine.requests):
+            found.note = "it takes weights of the shape of `y_true` only, not [B]"
         for name, (*_, detail) in self._pairs(run).items():
             with found.at(name, case, name):
                 try:
@@ -299,7 +305,9 @@ class Weights(Check):
                         raise
                     found.note = f"it refuses `sample_weight`: {error}"
                     return
-                off = run.close(got, mine[name, 1]["value"], backend, slack(run, case, run.value_of(backend, case)["value"]))
+                off = run.close(
+                    got, mine[name, 1]["value"], backend, slack(run, case, run.value_of(backend, case)["value"])
+                )
                 found.add(name, off, detail, batch=case)
 
 
@@ -480,12 +488,14 @@ class MetricHalf(Check):
                 nan = not np.isfinite(got).all()
                 detail = f"the result of {self.name} predictions differs from that of float32 on the same inputs"
                 off = compare.difference(got, wanted, compare.HALF[self.name] * run.sizes(wanted))
-                found.add(case.name, off, f"{detail}: it is not finite" if nan else detail, "nan" if nan else "wrong", case)
+                found.add(
+                    case.name, off, f"{detail}: it is not finite" if nan else detail, "nan" if nan else "wrong", case
+                )
         if not found.all:
             found.undecided(run.plain.name, "the metric could not be run in float32")
 
 
-def flat(result: Any) -> Sequence[float]:
+def flat(result: Any) -> np.ndarray:
     """Return all numbers of an oracle's result, in the order of `metric_tasks.numbers`."""
     leaves = [np.asarray(leaf) for leaf in tree.leaves(result)]
     if not leaves or any(leaf.dtype.kind not in "biuf" for leaf in leaves):
