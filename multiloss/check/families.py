@@ -37,7 +37,7 @@ _BY_NAME = (
 _METRICS_BY_NAME = (
     (r"(?<!binary_)(?<!hot_)(?<!hot_mean_)(mean_io_?u|(?<!mean_)(?<![a-z])io_?u)", _INDICES),
     (r"confusion_?matrix|(?<![a-z])sparse", "integer-labels"),
-    (r"(?<![a-z])(f1|f_?beta)", "one-hot"),
+    (r"(?<![a-z])(f1|f_?beta)", "y: onehot[B, 5], x: prob[B, 5]"),
     (r"without_positives|recall_at|(?<![a-z])map_at", "labels-embeddings"),
     (r"(?<![a-z])(auc|precision|recall|sensitivity|specificity|matthews|(true|false)_(posi|nega)tives)", "masks"),
 )

@@ -213,23 +213,24 @@ def _given(target: str, signature: inspect.Signature) -> set[str]:
         return set(named)
 
 
-def _nothing(y: Any, x: Any) -> Any:
-    """Return a loss of 0: a model needs one."""
-    return ops.zeros(ops.shape(x)[:1])
-
-
 def evaluate(target: str, y: np.ndarray, x: np.ndarray, weight: np.ndarray | None, size: int) -> dict[str, Any]:
     """Return results after `evaluate` of a model that predicts x, in batches of one size.
 
     The metric is given in `metrics` and, if there are weights, in `weighted_metrics`.
     """
-    return _either(lambda batches: _evaluated(target, *batches[0], size), [(y, x, weight)])
+    return _either(lambda batches: _evaluated(target, batches[0], size), [(y, x, weight)])
 
 
-def _evaluated(target: str, y: np.ndarray, x: np.ndarray, weight: np.ndarray | None, size: int) -> dict[str, Any]:
+def _evaluated(target: str, batch: Batch, size: int) -> dict[str, Any]:
+    y, x, weight = batch
     made = {"metrics": make(target)} | ({} if weight is None else {"weighted_metrics": make(target)})
     model = keras.Sequential([keras.Input(x.shape[1:], dtype=str(x.dtype)), keras.layers.Identity()])
-    model.compile(loss=_nothing, **{name: [metric] for name, metric in made.items()})
+
+    def nothing(y: Any, x: Any) -> Any:
+        """Return losses of 0, of the shape of weights: a model needs some."""
+        return ops.zeros(ops.shape(y)[: 1 if weight is None else weight.ndim])
+
+    model.compile(loss=nothing, **{name: [metric] for name, metric in made.items()})
     model.evaluate(x, y, sample_weight=weight, batch_size=size, verbose=0, return_dict=True)
     return {name: numbers(metric.result())["value"] for name, metric in made.items()}
 

@@ -71,8 +71,8 @@ def check_loss(
     of pairs within a batch, has the attribute `batch_dependent = True`.
 
     Args:
-        target: the loss or metric: a string as in `multiloss check` (`module:attribute` or `path.py:attribute`, and a call if
-            there are arguments), or a function, a class or an instance that another process can import.
+        target: the loss or metric: a string as in `multiloss check` (`module:attribute` or `path.py:attribute`, and a
+            call if there are arguments), or a function, a class or an instance that another process can import.
         oracle: None, or a NumPy function of the same two arguments, given in the same way. It returns values of the
             same shape, or a scalar, which is compared with the reduced loss. That of a metric takes all rows and
             returns the numbers of its result, an array or a dict with sorted keys; it may take weights as a third.

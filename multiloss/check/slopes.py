@@ -173,6 +173,8 @@ def plain(
         return np.asarray(function(parts), np.float64)
 
     def change(by: float) -> np.ndarray:
+        if not any(leaf.dtype.kind == "f" for leaf in leaves):
+            return np.zeros(value.shape)
         others = [of(lambda leaf, way=way: rounded(leaf, seed, by=by)[way]) for way in range(2)]  # type: ignore[misc]
         seen.extend(others)
         changes = [np.abs(other - value) if other.shape == value.shape else np.nan + value for other in others]
@@ -181,7 +183,8 @@ def plain(
     with np.errstate(all="ignore"):
         value = of(lambda leaf: leaf)
         seen = [value]
-        moved, less = change(ROUNDING), change(ROUNDING / 256)
+        moved = change(ROUNDING)
+        less = change(ROUNDING / 256) if moved.any() else moved
     return Plain(value, moved, np.where(less > moved / 2, 0.0, moved), _single(seen))
 
 
