@@ -99,7 +99,7 @@ def check_loss(
 
     Raises:
         CheckError, TargetError: both are ValueErrors: if a target, oracle, input or backend is not available, takes
-            other arguments, or if the oracle returns another shape.
+            other arguments, or if the oracle cannot be called with them.
         OSError: if the file of known failures cannot be read.
 
     Example:
@@ -170,6 +170,8 @@ def _choose(
             of = f" of {what}" if what else ""
             raise CheckError(f"`{argument}`{of} must be among {', '.join(table)}. Received: {unknown[0]!r}")
     some = table if checks is None else ("runs", *checks)
+    if {"value", "gradient"} & set(some):
+        some = (*some, "finite")  # to which both leave what is not finite on any backend
     return tuple(check for check in table if check in some and check not in skip)
 
 
@@ -446,7 +448,7 @@ class _Job:
         )
 
     def refuse_bad_targets(self, run: Run) -> None:
-        """Raise if no backend could run the loss on the plain case, or if the oracle returns another shape."""
+        """Raise if no backend could run the loss on the plain case."""
         plain = run.plain
         first = [reply for answers in run.eager.values() if (reply := answers.get(plain.name)) is not None]
         if first and all(reply.status == "error" for reply in first):
@@ -455,12 +457,6 @@ class _Job:
             given = None if self.given is None else self.inputs_text
             message = hints.misfit(self.target, plain, first[0].message, given, first[0].traceback)
             raise _error(message, first[0])
-        if self.function is None:
-            return
-        wanted = np.shape(self.of_oracle(plain))
-        for reply in first:
-            if reply.status == "done" and (got := reply.result["value"].shape) != wanted:
-                raise CheckError(f"`oracle` must return the shape of the loss, {got}. Received: {wanted}")
 
     # --- more about failures -----------------------------------------------------------------------------------------
 

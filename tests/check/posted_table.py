@@ -22,6 +22,7 @@ class Faulty(NamedTuple):
 
 
 _CLIP = "1 - 1e-7 is 1 - 1.19e-7 in float32, so that the logarithm of what is left is off by 1% (Keras's own too)"
+_SINGLE = "`ops.log(2.0)` is float32: on TensorFlow it does not mix with float64, on the others it does"
 _IDS = "Keras casts labels to float32 before the loss sees them: ids above 2^24 are rounded, not by the loss"
 
 POSTED = {
@@ -45,11 +46,11 @@ POSTED = {
     "macro soft F1": Posted("macro_soft_f1", "one-hot"),
     "sparse, temperature": Posted("sparse_ce_with_temperature(2.0)", "integer-labels"),
     "two classes": Posted("WeightedTwoClassCrossentropy", "two_classes"),
-    "log_cosh": Posted("log_cosh", "regression"),
+    "log_cosh": Posted("log_cosh", "regression", _SINGLE),
     "quantile_loss": Posted("quantile_loss(0.9)", "regression"),
     "huber_loss": Posted("huber_loss", "regression"),
     "smooth_l1": Posted("smooth_l1", "regression"),
-    "wing_loss": Posted("wing_loss", "regression"),
+    "wing_loss": Posted("wing_loss", "regression", _SINGLE),
     "charbonnier": Posted("charbonnier", "regression"),
     "mape": Posted("mape", "regression"),
     "pearson_loss": Posted("pearson_loss", "regression"),
@@ -57,11 +58,13 @@ POSTED = {
     "cosine_loss": Posted("cosine_loss", "regression"),
     "hinge": Posted("hinge", "regression"),
     "gaussian_nll": Posted("gaussian_nll", "mean_and_variance"),
-    "class RMSLELoss": Posted("RMSLELoss", "regression"),
+    "class RMSLELoss": Posted("RMSLELoss", "regression", "the logarithm of 1e4 is rounded to 1e-6"),
     "contrastive_loss": Posted("contrastive_loss(1.0)", "pairs"),
     "triplet, concatenated": Posted("triplet_of_concatenated", "triplets"),
     "triplet, batch all": Posted("triplet_batch_all", "labels-embeddings", _IDS),
-    "triplet, batch hard": Posted("triplet_batch_hard", "labels-embeddings", _IDS),
+    "triplet, batch hard": Posted(
+        "triplet_batch_hard", "labels-embeddings", f"{_IDS}; an empty batch is refused by all"
+    ),
     "supcon_loss": Posted("supcon_loss", "labels-embeddings", _IDS),
     "nt_xent": Posted("nt_xent", "views"),
     "pairwise_hinge": Posted("pairwise_hinge", "lists"),

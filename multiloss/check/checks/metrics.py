@@ -9,7 +9,7 @@ import numpy as np
 from multiloss.check import compare, tree
 from multiloss.check.checks.base import Check, Findings, Missing, Raised, Replies, Request, Run
 from multiloss.check.checks.compiled import cases_of_one_form
-from multiloss.check.checks.values import Finite, Runs, Value
+from multiloss.check.checks.values import Finite, Runs, Value, nowhere_finite
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
 from multiloss.check.slopes import Plain
@@ -60,7 +60,7 @@ class MetricRun(Run):
         return np.repeat(np.maximum(here, np.median(most, axis=0)), lengths)
 
     def value_tolerance(self, wanted: Any, moved: Any) -> Any:
-        return compare.VALUE * self.sizes(wanted) + compare.ROUNDINGS * np.nan_to_num(moved)
+        return compare.VALUE * self.sizes(wanted) + np.nan_to_num(moved)
 
     def close(self, got: Any, wanted: Any, backend: str, slack: Any = 0.0) -> Difference:
         """Compare results that should differ by the rounding of float32 sums only, and by some slack."""
@@ -110,6 +110,9 @@ class MetricValue(Value):
             found.add(f"{case.name}, weighted", off, "weighted result differs from the oracle", batch=case)
 
     def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
+        if nowhere_finite(run, case, "value") and not (run.oracle and case.name in run.truths):
+            found.undecided(case.name, "the result is not finite: see `finite`")
+            return
         got, truth = result["value"], run.truths.get(case.name)
         values = {b: result["value"] for b in run.described if (result := run.value_of(b, case)) is not None}
         other = None if run.oracle else self._of_others(values, backend)
