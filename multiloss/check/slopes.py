@@ -20,6 +20,8 @@ RATIO = 4.0
 STEP, COARSE_STEP = 2e-2, 0.32
 _STEPS = 4  # at once
 _LEVELS = 8  # the last step is 1e-21 of the first, for logarithms and quotients near 0
+# Functions of more numbers are evaluated a few times only.
+_FEW = 1000
 # A gradient that is as close as this, relative to the largest entry, needs no finer steps.
 CLOSE = 2e-5
 
@@ -122,10 +124,7 @@ def truth(
         further = [at(point) for point in rounded(flat, seed, ROUNDINGS)]
         changes = [ROUNDINGS * (other - value) for other in others] + [other - value for other in further]
         moved = np.max(np.abs([*changes, *_clipped(at, flat, high)]), axis=0, initial=0.0)
-        seen = np.array([value, *others])
-        single = bool(seen.size) and np.array_equal(seen, seen.astype(np.float32), equal_nan=True)
-        # Values that float32 holds exactly, as whole numbers, are no sign of rounding to it.
-        single = single and bool(np.any(seen != np.round(seen * 2.0**12) / 2.0**12))
+        single = _single([value, *others])
         found = None
         if differentiate and flat.size:
             change = np.max([abs(float(np.sum(np.nan_to_num(other - value) * factors))) for other in others])
@@ -148,6 +147,70 @@ def _clipped(at: Callable[[np.ndarray], np.ndarray], x: np.ndarray, high: np.nda
     ends = (x == 1) & ((high == 1) | ((x >= 0) & (x <= 1)).all())
     steps = 2.0 ** -np.arange(6, 24)
     return [at(np.where(ends, 1 - s, x)) - at(np.where(ends, 1 - s - 2 * ROUNDING, x)) for s in steps if ends.any()]
+
+
+class Plain(NamedTuple):
+    """A function's value at x in float64, of a function without derivatives, as metrics are.
+
+    Attributes:
+        value: the function's value.
+        moved: how much rounding may change the value, in its shape.
+        smooth: the same without jumps. A jump where x is a tie, as at a threshold, is no matter of rounding.
+        single: as in `Truth`.
+        slopes: None, as in `Truth`.
+    """
+
+    value: np.ndarray
+    moved: np.ndarray
+    smooth: np.ndarray
+    single: bool
+    slopes: Slopes | None = None
+
+
+def plain(
+    function: Callable[[list[np.ndarray]], Any],
+    leaves: Sequence[np.ndarray],
+    bounds: Sequence[tuple[float, float]],
+    seed: int,
+) -> Plain:
+    """Evaluate a function that need not be smooth.
+
+    Args:
+        function: takes the arrays of x, in float64 where they are floats, and returns numbers of any shape.
+        leaves: the arrays of x.
+        bounds: the range of each array, inside which it is rounded.
+        seed: for the direction in which x is rounded.
+    """
+    floats = [leaf for leaf in leaves if leaf.dtype.kind == "f"]
+    sizes = [leaf.size for leaf in floats]
+    ends = [ends for leaf, ends in zip(leaves, bounds, strict=True) if leaf.dtype.kind == "f"]
+    low, high = np.repeat(np.reshape(ends, (-1, 2)), sizes, axis=0).T
+    flat = np.concatenate([np.zeros(0), *map(np.ravel, floats)])
+
+    def at(point: np.ndarray) -> np.ndarray:
+        parts = iter(np.split(np.clip(point, low, high), np.cumsum(sizes)[:-1]))
+        moved = [next(parts).reshape(leaf.shape) if leaf.dtype.kind == "f" else leaf for leaf in leaves]
+        return np.asarray(function(moved), np.float64)
+
+    def changes(roundings: float) -> np.ndarray:
+        others = [at(point) for point in rounded(flat, seed, roundings)] if flat.size else []
+        seen.extend(others)
+        return np.abs(np.array([*others, value]) - value).max(axis=0)
+
+    with np.errstate(all="ignore"):
+        value = at(flat)
+        seen = [value]
+        moved = changes(ROUNDINGS)
+        less = changes(ROUNDINGS / 256) if moved.any() else moved
+        clipped = np.max(np.abs(_clipped(at, flat, high)), axis=0, initial=0.0) if flat.size <= _FEW else 0.0
+    return Plain(value, moved + clipped, np.where(less > moved / 2, 0.0, moved) + clipped, _single(seen))
+
+
+def _single(values: Sequence[np.ndarray]) -> bool:
+    """Return whether values have no more than the bits of float32."""
+    some = all(np.array_equal(value, value.astype(np.float32), equal_nan=True) for value in values if value.size)
+    # Values that float32 holds exactly, as whole numbers, are no sign of rounding to it.
+    return some and any(bool(np.any(value != np.round(value * 2.0**12) / 2.0**12)) for value in values)
 
 
 def derivatives(

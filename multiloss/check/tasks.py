@@ -213,12 +213,16 @@ def exact(
 
 
 def describe(target: str) -> dict[str, Any]:
-    """Return properties of the target, and the versions of the backend and Keras."""
+    """Return properties of the target, and the versions of the backend and Keras.
+
+    "metric" is whether it is a `keras.metrics.Metric`, which `metric_tasks` is for.
+    """
     backends.forget()  # what another check compiled of this target would not be compiled again
     loss, is_loss = build(target)
     config = loss.get_config() if is_loss else {}
     return {
         "loss": is_loss,
+        "metric": isinstance(_given(loss), keras.metrics.Metric),
         "modes": backends.MODES,
         "versions": backends.version(),
         "from_logits": bool(config.get("from_logits", False)),

@@ -69,7 +69,7 @@ class Value(_OfCases):
             found.fail(case.name, f"{shapes}: it differs from {by}", batch=case)
             return
         off = compare.difference(got, wanted, run.value_tolerance(wanted, moved))
-        if _nowhere_finite(run, case, "value") and not off.ratio <= 1:
+        if nowhere_finite(run, case, "value") and not off.ratio <= 1:
             found.undecided(case.name, f"value is {_first(got)}: see `finite`")
             return
         what = "value" if _finite(got) or not _finite(wanted) else f"value is {_first(got)}: it"
@@ -121,7 +121,7 @@ def _bad(result: Any, what: str) -> bool:
     return not _finite(flat(result[what]) if what == "gradient" else result[what])
 
 
-def _nowhere_finite(run: Run, case: Case, what: str) -> bool:
+def nowhere_finite(run: Run, case: Case, what: str) -> bool:
     """Whether values or gradients are not finite on any backend."""
     results = [result for b in run.described if (result := run.value_of(b, case)) is not None]
     return all(_bad(result, what) for result in results if result[what] is not None)
@@ -141,7 +141,7 @@ class Finite(_OfCases):
             return
         everywhere = ", on every backend" if len(run.described) > 1 else ""
         for what in ("value", "gradient"):
-            bad = _bad(result, what) and _nowhere_finite(run, case, what)
+            bad = _bad(result, what) and nowhere_finite(run, case, what)
             array = flat(result[what]) if what == "gradient" and bad else result[what]
             found.require(case.name, not bad, f"{what} is {_first(array)}{everywhere}" if bad else "", "nan", case)
             if bad:
@@ -175,7 +175,7 @@ class Gradient(_OfCases):
             found.fail(case.name, f"gradient of {got.size} numbers, expected {case.size}", batch=case)
             return
         finite = bool(np.isfinite(got).all())
-        if not finite and _nowhere_finite(run, case, "gradient"):
+        if not finite and nowhere_finite(run, case, "gradient"):
             found.undecided(case.name, f"gradient is {_first(got)}: see `finite`")
             return
         if case.large or run.straight_through:
