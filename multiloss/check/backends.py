@@ -25,6 +25,9 @@ MODES: list[str] = {
     "torch": ["eager", "inductor", "aot_eager"],
 }.get(BACKEND, ["eager"])
 
+# The compiled modes of metrics: on torch, `fit` updates them in eager mode.
+METRIC_MODES: list[str] = {"jax": ["jit"], "tensorflow": ["graph", "graph-unknown-batch"]}.get(BACKEND, [])
+
 Step = Callable[[Any, list[Any], Any], tuple[Any, list[Any] | None]]
 
 
@@ -44,6 +47,45 @@ def prepare(mode: str, function: Callable[[Any, list[Any]], Any]) -> Step:
         return ops.convert_to_numpy(value), some
 
     return numpy_step
+
+
+def prepare_metric(mode: str, metric: Any) -> tuple[Callable[..., None], Callable[[], Any]]:
+    """Return `update(y_true, y_pred)` or `update(y_true, y_pred, sample_weight)`, of tensors, and `result()`.
+
+    Each is compiled once for all batches of one shape. The metric's variables must exist.
+    """
+    if mode == "eager":
+        return metric.update_state, metric.result
+    if BACKEND == "jax":
+        return _jax_metric(metric)
+    import tensorflow as tf
+
+    compiled = None
+
+    def update(*batch: Any) -> None:
+        nonlocal compiled
+        if compiled is None:
+            signature = None
+            if mode.endswith("unknown-batch"):
+                signature = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), batch)
+            compiled = tf.function(lambda *batch: metric.update_state(*batch), input_signature=signature)
+        compiled(*batch)
+
+    return update, tf.function(metric.result)
+
+
+def _jax_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any]]:
+    import jax
+
+    state = [variable.value for variable in metric.variables]
+    step = jax.jit(lambda state, batch: metric.stateless_update_state(state, *batch))
+    result = jax.jit(metric.stateless_result)
+
+    def update(*batch: Any) -> None:
+        nonlocal state
+        state = step(state, batch)
+
+    return update, lambda: result(state)
 
 
 _compiled_for = ""

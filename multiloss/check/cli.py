@@ -13,6 +13,7 @@ from typing import Any
 from multiloss import __version__
 from multiloss._backends import BACKENDS, installed
 from multiloss.check.checks import CHECKS
+from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.report import KINDS
@@ -21,7 +22,8 @@ from multiloss.check.run import check_loss
 _DESCRIPTION = """\
 Check a Keras loss on every installed backend: its values and gradients, eager and compiled, in other dtypes, with
 weights and masks, its config, and a step of `fit`. With --oracle, a NumPy function says what the values have to be;
-without, they are compared with the loss's own values in float64 and on the other backends.
+without, they are compared with the loss's own values in float64 and on the other backends. A Keras metric has checks of
+its own: among others, one update with all rows against batches of them, with weights, after a reset, in `evaluate`.
 
 TARGET is `module:name` or `file.py:name`, followed by a call if there are arguments."""
 _EPILOG = """examples:
@@ -101,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add = check.add_argument_group("what is checked").add_argument
-    add("target", metavar="TARGET", help="a loss: a function, a Loss class, an instance, or a call that returns one")
+    add(
+        "target",
+        metavar="TARGET",
+        help="a loss or metric: a function, a class, an instance, or a call that returns one",
+    )
     add("--oracle", metavar="TARGET", help="a NumPy function of (y_true, y_pred) that the loss must agree with")
     add(
         "--inputs",
@@ -109,7 +115,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the batches: {', '.join(FAMILIES)}; an .npz file; a function of a seed; "
         "or shapes, as in 'y: int[B] in 0..3, x: prob[B, 3]' (default: guessed from the name of the loss)",
     )
-    add("--metric", action="store_true", default=None, help="TARGET is a Keras metric")
+    add(
+        "--metric",
+        action="store_true",
+        default=None,
+        help="TARGET is a function for compile(metrics=...); a keras.metrics.Metric is recognised without",
+    )
     add("--seed", type=int, metavar="N", help="seed of the random inputs (default: 0)")
 
     add = check.add_argument_group("where it is checked").add_argument
@@ -125,7 +136,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory", type=float, metavar="GIB", help="limit for what one request to a backend allocates (default: 2)")
 
     add = check.add_argument_group("which checks run").add_argument
-    add("--only", metavar="CHECKS", action="append", help=f"separated by commas, repeatable; of {', '.join(CHECKS)}")
+    add(
+        "--only",
+        metavar="CHECKS",
+        action="append",
+        help=f"separated by commas, repeatable; of {', '.join(CHECKS)}; of a metric {', '.join(METRIC_CHECKS)}",
+    )
     add("--skip", metavar="CHECKS", action="append", help="all but these; separated by commas, repeatable")
     add("--search", type=int, metavar="N", help="draw N more batches and show the smallest one that fails")
 

@@ -210,7 +210,7 @@ def test_rounding_moves_the_slopes_that_a_gradient_missed():
     exact = slopes_of(lambda x: (x - y) ** 2, x, gradients=[right])
     np.testing.assert_array_equal(exact.moved, 0)  # not asked for
     missed = slopes_of(lambda x: (x - y) ** 2, x, gradients=[right + off])
-    rounding = 2 * x[0] * slopes.ROUNDING * factors[0]
+    rounding = slopes.ROUNDINGS * 2 * x[0] * slopes.ROUNDING * factors[0]
     # 1e-4: the slopes themselves are that exact, and the other number has a smaller factor.
     np.testing.assert_allclose(missed.moved, [rounding, 0], rtol=1e-4)
     # No rounding moves this one: its gradient is that of the values there, whatever the values are.
@@ -223,17 +223,20 @@ def test_rounding_off_a_kink_moves_no_slope():
     assert found.moved.max() < 1e-9
     kink = slopes_of(total(lambda x: np.abs(x - 1)), [1.0, 2.0], gradients=[[5.0, 5.0]])
     assert (kink.lower[0], kink.upper[0]) == pytest.approx((-1, 1))
-    assert kink.moved.max() < 1e-9
+    assert kink.moved.max() < 1e-8  # of slopes of about 1, whose error is counted eight times
 
 
 def test_rounding_finds_what_rounding_to_float32_would_do():
     found = truth_of(lambda x: 3 * x, [1.0, -8.0])
-    np.testing.assert_allclose(found.moved, [3 * slopes.ROUNDING, 24 * slopes.ROUNDING])
     up, down = slopes.rounded(np.array([1.0, -8.0]), 0)
     np.testing.assert_array_equal(np.abs(up - down), [2 * slopes.ROUNDING, 16 * slopes.ROUNDING])
-    assert len(slopes.rounded(np.ones(3), 0, pairs=2)) == 4
-    # No sum of them is unchanged by both pairs, as long as its terms differ.
-    assert not np.array_equal(*[point > 1 for point in slopes.rounded(np.ones(20), 0, pairs=2)[::2]])
+    np.testing.assert_allclose(found.moved, slopes.ROUNDINGS * np.array([3, 24]) * slopes.ROUNDING)
+    # Beyond the end of a clip, which eight roundings pass and one does not.
+    clipped = truth_of(lambda x: np.minimum(x, 1 - 4 * slopes.ROUNDING), [1.0, 1.0])
+    assert clipped.moved.max() == pytest.approx(4 * slopes.ROUNDING, rel=1e-6)  # of float64
+    # No sum of them is unchanged in both directions, as long as its terms differ.
+    near, far = (slopes.rounded(np.ones(20), 0, times)[0] > 1 for times in (1.0, slopes.ROUNDINGS))
+    assert not np.array_equal(near, far)
 
 
 def test_a_gradient_wrong_by_5e_minus_4_disagrees():
@@ -270,15 +273,15 @@ def test_what_is_not_asked_for_is_not_computed():
         return np.sin(x)
 
     found = truth_of(counted, np.zeros(3), differentiate=False)
-    assert (found.slopes, len(calls)) == (None, 3)  # itself, and rounded up and down
+    assert (found.slopes, len(calls)) == (None, 5)  # itself, and rounded up and down by one and by eight
     assert truth_of(counted, np.zeros((0, 3))).slopes is None
     calls.clear()
-    slopes_of(counted, np.ones(3))
-    assert len(calls) == 3 + 1 + 3 * 8  # 4 steps to each side, and no finer ones
+    slopes_of(counted, np.full(3, 0.5))
+    assert len(calls) == 5 + 1 + 3 * 8  # 4 steps to each side, and no finer ones
     calls.clear()
-    slopes_of(counted, np.ones(3), gradients=[np.cos([1, 1, 1]) * slopes.upstream_of((3,)) * [1, 1, 2]])
-    # Finer ones for the third only, down to where 1 + step is 1, and then 4 to each side at four points around.
-    assert len(calls) == 3 + 1 + 2 * 8 + (24 + 25) + 4 * (1 + 8)
+    slopes_of(counted, np.full(3, 0.5), gradients=[np.cos([0.5] * 3) * slopes.upstream_of((3,)) * [1, 1, 2]])
+    # Finer ones for the third only, down to where 0.5 + step is 0.5, and then 4 to each side at four points around.
+    assert len(calls) == 5 + 1 + 2 * 8 + (25 + 25) + 4 * (1 + 8)
 
 
 def test_upstream_gradients_are_distinct_and_positive():

@@ -32,7 +32,7 @@ def _of_one_form(cases: list[Case]) -> list[Case]:
     return [case for case in cases if form(case) == form(cases[0])]
 
 
-def _first_cases(run: Run) -> list[Case]:
+def cases_of_one_form(run: Run) -> list[Case]:
     """Return batches of one shape, of which the later ones show what was captured when the first was traced."""
     some = [run.plain, *[case for case in run.cases if not case.large and case.size and not case.plain]]
     return [case for case in _of_one_form(some) if case.rows == run.plain.rows][:3]
@@ -83,7 +83,7 @@ class Compiled(_Modes):
         return compiled_modes(run, backend)
 
     def some(self, run: Run) -> list[Case]:
-        return _first_cases(run)
+        return cases_of_one_form(run)
 
 
 class UnknownBatch(_Modes):
@@ -136,7 +136,7 @@ class Retracing(Check):
 def repeat(run: Run) -> Request:
     """Return the request that alternates between two batches."""
     plain = run.plain
-    same = [case for case in _first_cases(run) if not case.plain]
+    same = [case for case in cases_of_one_form(run) if not case.plain]
     other = same[0] if same else plain.take(slice(None, None, -1))
     return Request("repeat", target=run.target, y=plain.y, x=plain.x, other_y=other.y, other_x=other.x)
 
