@@ -25,6 +25,7 @@ from multiloss.check.checks.settings import KERAS_DTYPE
 from multiloss.check.inputs import Case
 from multiloss.check.pool import Reply, Worker, Workers
 from multiloss.check.report import KINDS, Cell, Report, read_known
+from multiloss.check.report.contents import brief
 from multiloss.check.slopes import Truth
 from multiloss.check.targets import resolve, text_of
 
@@ -461,7 +462,9 @@ class _Job:
             if first[0].message.startswith("TargetError: returned a function"):
                 raise _error(hints.uncalled(self.target), first[0])
             given = None if self.given is None else self.inputs_text
-            message = hints.misfit(self.target, plain, first[0].message, given, first[0].traceback)
+            message = hints.misfit(
+                self.target, plain, first[0].message, given, first[0].traceback, brief(first[0].message)
+            )
             raise _error(message, first[0])
 
     # --- more about failures -----------------------------------------------------------------------------------------

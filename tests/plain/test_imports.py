@@ -199,6 +199,7 @@ IMPORTS = {
         "multiloss.check.checks",
         "multiloss.check.checks.*",
         *(f"multiloss.check.{name}" for name in ("families", "hints", "inputs", "judge", "pool", "report")),
+        "multiloss.check.report.contents",
         *(f"multiloss.check.{name}" for name in ("search", "slopes", "targets", "tree")),
     },
     # The command, which tells the version; asserting and the plugin.
