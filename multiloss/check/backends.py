@@ -50,7 +50,7 @@ def prepare(mode: str, function: Callable[[Any, list[Any]], Any]) -> Step:
 
 
 def prepare_metric(mode: str, metric: Any) -> tuple[Callable[..., None], Callable[[], Any]]:
-    """Return `update(y_true, y_pred)` or `update(y_true, y_pred, sample_weight)`, of tensors, and `result()`.
+    """Return `update(y_true, y_pred)`, of tensors, with `sample_weight=` or without, and `result()`.
 
     Each is compiled once for all batches of one shape. The metric's variables must exist.
     """
@@ -62,14 +62,18 @@ def prepare_metric(mode: str, metric: Any) -> tuple[Callable[..., None], Callabl
 
     compiled = None
 
-    def update(*batch: Any) -> None:
+    def update(*batch: Any, **weight: Any) -> None:
         nonlocal compiled
         if compiled is None:
             signature = None
             if mode.endswith("unknown-batch"):
-                signature = tf.nest.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), batch)
-            compiled = tf.function(lambda *batch: metric.update_state(*batch), input_signature=signature)
-        compiled(*batch)
+                signature = tf.nest.map_structure(
+                    lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), [batch, weight]
+                )
+            compiled = tf.function(
+                lambda batch, weight: metric.update_state(*batch, **weight), input_signature=signature
+            )
+        compiled(batch, weight)
 
     return update, tf.function(metric.result)
 
@@ -78,12 +82,12 @@ def _jax_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any]]:
     import jax
 
     state = [variable.value for variable in metric.variables]
-    step = jax.jit(lambda state, batch: metric.stateless_update_state(state, *batch))
+    step = jax.jit(lambda state, batch, weight: metric.stateless_update_state(state, *batch, **weight))
     result = jax.jit(metric.stateless_result)
 
-    def update(*batch: Any) -> None:
+    def update(*batch: Any, **weight: Any) -> None:
         nonlocal state
-        state = step(state, batch)
+        state = step(state, batch, weight)
 
     return update, lambda: result(state)
 

@@ -47,6 +47,12 @@ def _tensors(batch: Batch) -> list[Any]:
     return [tree.map(tensor, part) for part in batch if part is not None]
 
 
+def _update(metric: Any, batch: Batch) -> None:
+    """Update a metric as `fit` does: weights are a keyword."""
+    y, x, *weight = _tensors(batch)
+    metric.update_state(y, x, **({"sample_weight": weight[0]} if weight else {}))
+
+
 def numbers(result: Any) -> dict[str, Any]:
     """Return all numbers of a result as "value", in parts of so many "lengths"; "gradient" is None, as of no loss."""
     leaves = tree.leaves(result)
@@ -84,7 +90,7 @@ def _either(task: Callable[[Any], dict[str, Any]], batches: Sequence[Batch]) -> 
 
 def _result(metric: Any, batches: Sequence[Batch] = ()) -> dict[str, Any]:
     for batch in batches:
-        metric.update_state(*_tensors(batch))
+        _update(metric, batch)
     return numbers(metric.result())
 
 
@@ -106,12 +112,13 @@ def _streamed(target: str, batches: Sequence[Batch], mode: str, cast: str | None
     if mode == "eager" and cast is None:
         return _result(metric, batches)
     if mode != "eager" and not metric.variables:  # made by the first update, which `fit` has done before it compiles
-        metric.update_state(*_tensors(batches[0]))
+        _update(metric, batches[0])
         metric.reset_state()
     update, result = backends.prepare_metric(mode, metric)
     for batch in batches:
         y, x, *weight = _tensors(batch)
-        update(y, x if cast is None else tree.map(lambda leaf: ops.cast(leaf, cast), x), *weight)
+        x = x if cast is None else tree.map(lambda leaf: ops.cast(leaf, cast), x)
+        update(y, x, **({"sample_weight": weight[0]} if weight else {}))
     return numbers(result())
 
 
@@ -131,7 +138,7 @@ def describe(target: str) -> dict[str, Any]:
     given = targets.resolve(target)
     own = isinstance(metric, given) if inspect.isclass(given) else isinstance(given, keras.metrics.Metric)
     try:
-        inspect.signature(metric.update_state).bind(None, None, None)
+        inspect.signature(metric.update_state).bind(None, None, sample_weight=None)
         weighted = True
     except TypeError:
         weighted = False

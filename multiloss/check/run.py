@@ -20,7 +20,7 @@ from multiloss.check import families, hints, judge, pool, slopes, tree
 from multiloss.check import search as searching
 from multiloss.check.checks import CHECKS, metrics
 from multiloss.check.checks.base import FORWARD_ONLY, Check, Findings, Missing, Request, Run, flat, has_gradient
-from multiloss.check.checks.metrics import METRIC_CHECKS, MetricRun, weights_of
+from multiloss.check.checks.metrics import METRIC_CHECKS, MetricRun, weights_of, with_mixed
 from multiloss.check.checks.settings import KERAS_DTYPE
 from multiloss.check.inputs import Case
 from multiloss.check.pool import Reply, Worker, Workers
@@ -223,7 +223,8 @@ class _Job:
         draws: int,
     ):
         self.target, self.oracle, self.function, self.seed = target, oracle, function, seed
-        self.checks, self.workers, self.draws = _choose(self.table, self.what, *checks), workers, draws
+        self.asked, self.workers, self.draws = checks, workers, draws
+        self.checks: tuple[str, ...] = ()
         self.progress = progress
         self.given, self.inputs_text = given, given if isinstance(given, str) else ""
         self.versions: dict[str, str] = {}
@@ -235,6 +236,7 @@ class _Job:
 
     def cells(self, described: dict[str, dict[str, Any]]) -> list[Cell]:
         """Send the requests, wait for the replies, and judge them."""
+        self.checks = _choose(self.table, self.what, *self.asked)
         self.versions = {backend: description["versions"] for backend, description in described.items()}
         cases = self.cases(described)
         run = self.run_of(cases, described)
@@ -569,6 +571,7 @@ class _MetricJob(_Job):
             raise CheckError(f"`search` must be 0 for a metric. Received: {self.draws}")
         self.flag = "" if all(description["own"] for description in described.values()) else "--metric"
         weights = self.function is not None and _takes(self.function, 3)
+        cases = with_mixed(cases, self.seed)
         known = MetricRun(self.target, cases, self.kind, self.seed, described, oracle=self.function is not None)
         return dataclasses.replace(known, oracle_weights=weights)
 
@@ -606,7 +609,7 @@ class _MetricJob(_Job):
                     raise
                 run.untrue[case.name] = str(error)
         if isinstance(run, MetricRun) and run.oracle_weights:
-            run.weighted = truth(run.plain, weights_of(run.plain))
+            run.weighted = truth(run.main, weights_of(run.main))
 
     def exact(self, run: Run, case: Case) -> Request:
         return Request("exact_metric", target=self.target, y=case.y, x=case.x, bounds=case.bounds, seed=self.seed)

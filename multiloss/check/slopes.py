@@ -195,7 +195,7 @@ def plain(
     def changes(roundings: float) -> np.ndarray:
         others = [at(point) for point in rounded(flat, seed, roundings)] if flat.size else []
         seen.extend(others)
-        return np.abs(np.array([*others, value]) - value).max(axis=0)
+        return np.asarray(np.abs(np.array([*others, value]) - value).max(axis=0))
 
     with np.errstate(all="ignore"):
         value = at(flat)

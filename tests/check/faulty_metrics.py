@@ -1,7 +1,6 @@
 """Metrics with one fault each, which the checker has to find, and the right ones that they are made of."""
 
 import keras
-import numpy as np
 from keras import ops
 
 
@@ -35,28 +34,11 @@ class Accuracy(keras.metrics.Metric):
         return {**super().get_config(), "factor": self.factor}
 
 
-def accuracy(y_true, y_pred):
-    """An oracle."""
-    return np.mean(y_pred.argmax(-1) == y_true) if len(y_true) else 0.0
-
-
-def weighted_accuracy(y_true, y_pred, sample_weight):
-    """An oracle of weights."""
-    hits = y_pred.argmax(-1) == y_true
-    return np.sum(hits * sample_weight) / np.sum(sample_weight) if len(y_true) else 0.0
-
-
 class OfBoth(Accuracy):
     """A result of a dict, whose parts have other sizes."""
 
     def result(self):
         return {"share": super().result(), "counts": 1e4 * ops.stack([self.total, self.count])}
-
-
-def of_both(y_true, y_pred):
-    """An oracle of a dict, in another order."""
-    hits = np.sum(y_pred.argmax(-1) == y_true)
-    return {"counts": [1e4 * hits, 1e4 * len(y_true)], "share": hits / max(len(y_true), 1)}
 
 
 class WrongPart(OfBoth):
@@ -68,7 +50,7 @@ class WrongPart(OfBoth):
 
 
 class Unweighted(Accuracy):
-    """It takes no weights."""
+    """It takes no weights, not even none, which `fit` gives it."""
 
     def update_state(self, y_true, y_pred):
         super().update_state(y_true, y_pred)
@@ -93,7 +75,10 @@ class Lazy(Accuracy):
     def update_state(self, y_true, y_pred, sample_weight=None):
         if self.sums is None:
             self.sums = self.add_variable((y_pred.shape[-1],), "zeros", name="sums")
-        self.sums.assign_add(ops.sum(ops.cast(y_pred, self.dtype), axis=0))
+        rows = ops.cast(y_pred, self.dtype)
+        if sample_weight is not None:
+            rows = rows * ops.cast(sample_weight, self.dtype)[:, None]
+        self.sums.assign_add(ops.sum(rows, axis=0))
 
     def result(self):
         return self.sums + 0.0
@@ -242,11 +227,6 @@ class WrongTie(keras.metrics.Metric):
         return self.total + 0.0
 
 
-def positives(y_true, y_pred):
-    """An oracle, for which 0.5 is no positive."""
-    return np.sum(y_pred > 0.5)
-
-
 class CapturedAtTracing(Accuracy):
     """A number of the first batch is captured when the update is compiled."""
 
@@ -268,8 +248,10 @@ class OfBatches(keras.metrics.Mean):
         super().update_state(ops.max(y_pred))
 
 
-class OrderMatters(OfBatches):
+class OrderMatters(keras.metrics.Metric):
     """It says that it is one of batches, and weighs later ones more."""
+
+    batch_dependent = True
 
     def __init__(self, name="order", dtype=None):
         super().__init__(name=name, dtype=dtype)

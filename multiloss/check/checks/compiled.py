@@ -23,7 +23,7 @@ def _unknown_modes(run: Run, backend: str) -> list[str]:
     return [mode for mode in run.described[backend]["modes"] if "unknown" in mode]
 
 
-def _of_one_form(cases: list[Case]) -> list[Case]:
+def of_one_form(cases: list[Case]) -> list[Case]:
     """Return the cases that have the axes of the first one, but for the number of rows."""
 
     def form(case: Case) -> Any:
@@ -32,10 +32,10 @@ def _of_one_form(cases: list[Case]) -> list[Case]:
     return [case for case in cases if form(case) == form(cases[0])]
 
 
-def cases_of_one_form(run: Run) -> list[Case]:
+def _first_cases(run: Run) -> list[Case]:
     """Return batches of one shape, of which the later ones show what was captured when the first was traced."""
     some = [run.plain, *[case for case in run.cases if not case.large and case.size and not case.plain]]
-    return [case for case in _of_one_form(some) if case.rows == run.plain.rows][:3]
+    return [case for case in of_one_form(some) if case.rows == run.plain.rows][:3]
 
 
 class _Modes(Check):
@@ -83,7 +83,7 @@ class Compiled(_Modes):
         return compiled_modes(run, backend)
 
     def some(self, run: Run) -> list[Case]:
-        return cases_of_one_form(run)
+        return _first_cases(run)
 
 
 class UnknownBatch(_Modes):
@@ -99,7 +99,7 @@ class UnknownBatch(_Modes):
 
     def some(self, run: Run) -> list[Case]:
         small = [case for case in run.cases if case.rows in (0, 1) and not case.optional]
-        return _of_one_form([run.plain, *small])
+        return of_one_form([run.plain, *small])
 
 
 class Retracing(Check):
@@ -136,7 +136,7 @@ class Retracing(Check):
 def repeat(run: Run) -> Request:
     """Return the request that alternates between two batches."""
     plain = run.plain
-    same = [case for case in cases_of_one_form(run) if not case.plain]
+    same = [case for case in _first_cases(run) if not case.plain]
     other = same[0] if same else plain.take(slice(None, None, -1))
     return Request("repeat", target=run.target, y=plain.y, x=plain.x, other_y=other.y, other_x=other.x)
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from multiloss.check import compare, tree
 from multiloss.check.checks.base import Check, Findings, Missing, Raised, Replies, Request, Run
-from multiloss.check.checks.compiled import cases_of_one_form
+from multiloss.check.checks.compiled import of_one_form
 from multiloss.check.checks.values import Finite, Runs, Value, nowhere_finite
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
@@ -16,6 +16,7 @@ from multiloss.check.slopes import Plain
 
 BY_INTENT = "its result depends on how rows are divided into batches, by intent"
 _UPDATE = "before any update"
+MIXED = "rows of several cases"
 
 
 @dataclasses.dataclass
@@ -29,6 +30,11 @@ class MetricRun(Run):
 
     oracle_weights: bool = False
     weighted: Plain | None = None
+
+    @property
+    def main(self) -> Case:
+        """The case for checks that need only one batch: of rows of several, if there is one."""
+        return self.case(MIXED) or self.plain
 
     def stream(self, *batches: Any, **options: Any) -> Request:
         """Return the request for the result of a new metric after batches: cases, or pairs of a case and weights."""
@@ -76,6 +82,22 @@ class MetricRun(Run):
         return any(description["batch_dependent"] for description in self.described.values())
 
 
+def with_mixed(cases: list[Case], seed: int) -> list[Case]:
+    """Return the cases with one more of the rows of the first three, shuffled, if they have one form.
+
+    A metric that is 0 for few rows shows nothing there.
+    """
+    some = [case for case in of_one_form(cases) if case.rows == cases[0].rows and not case.large][:3]
+    if len(some) < 2:
+        return cases
+    order = np.random.default_rng(seed).permutation(len(some) * some[0].rows)
+    y, x = (
+        tree.like(parts[0], [np.concatenate(leaves)[order] for leaves in zip(*map(tree.leaves, parts), strict=True)])
+        for parts in ([case.y for case in some], [case.x for case in some])
+    )
+    return [*cases, cases[0]._replace(name=MIXED, y=y, x=x, plain=False)]
+
+
 def weights_of(case: Case) -> np.ndarray:
     """Return weights of the rows of a case."""
     return np.linspace(0.5, 2.0, case.rows).astype(np.float32)
@@ -91,14 +113,14 @@ class MetricValue(Value):
     def requests(self, run: Any, backend: str) -> dict[Any, Request]:
         asked = super().requests(run, backend)
         if run.oracle_weights and run.takes_weights(backend):
-            asked["weighted"] = run.stream((run.plain, weights_of(run.plain)))
+            asked["weighted"] = run.stream((run.main, weights_of(run.main)))
         return asked
 
     def verdict(self, run: Any, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
         super().verdict(run, backend, replies, found)
         if run.weighted is None or "weighted" not in replies[backend].requests:
             return
-        case = run.plain
+        case = run.main
         with found.at(f"{case.name}, weighted", case, "with weights"):
             try:
                 got = replies[backend]["weighted"]["value"]
@@ -162,11 +184,11 @@ class MetricFinite(Finite):
             found.require(_UPDATE, not bad.size, f"the result is {bad[0] if bad.size else ''} {_UPDATE}", "nan")
 
 
-def divisions(case: Case, seed: int) -> dict[str, list[Case]]:
+def divisions(case: Case, seed: int, all_rows: bool = True) -> dict[str, list[Case]]:
     """Return random divisions of a case's rows into batches, by name. Sizes differ, and the last has shuffled rows."""
     rng = np.random.default_rng([seed, case.rows])
     made: dict[str, Any] = {}
-    if case.plain:
+    if all_rows:
         made["row by row"] = [np.array([row]) for row in range(case.rows)]
     for ordered in (True, False):
         rows = np.arange(case.rows) if ordered else rng.permutation(case.rows)
@@ -189,18 +211,17 @@ class Streaming(Check):
 
     @staticmethod
     def _some(run: Any) -> list[Case]:
-        some = [case for case in run.cases if case.rows > 1]
-        return [case for case in some if case.plain or not run.batch_dependent]
+        return [case for case in run.cases if case.rows > 1]
 
     def _streams(self, run: Any) -> dict[tuple[str, str], list[Case]]:
         """Return batches for each case and division: all divisions of the plain case, one of each other."""
         streams: dict[tuple[str, str], list[Case]] = {}
         for case in self._some(run):
-            named = divisions(case, run.seed)
+            named = divisions(case, run.seed, all_rows=case is run.main)
             if run.batch_dependent:
                 batches = list(named.values())[-1]
                 named = {"in order": batches, "last batch first": batches[::-1]}
-            elif case.plain:
+            elif case is run.main:
                 half = case.rows // 2
                 parts = [case.take(slice(half)), case.take(slice(0)), case.take(slice(half, None))]
                 named["an empty batch"] = parts
@@ -243,7 +264,8 @@ def slack(run: Run, case: Case, value: Any) -> Any:
     truth = run.truths.get(case.name)
     if truth is None or np.shape(truth.value) != np.shape(value):
         return 0.0
-    return np.nan_to_num(np.abs(np.asarray(value) - truth.value), posinf=0.0)
+    with np.errstate(invalid="ignore"):
+        return np.nan_to_num(np.abs(np.asarray(value) - truth.value), posinf=0.0)
 
 
 class Weights(Check):
@@ -252,13 +274,13 @@ class Weights(Check):
     name = "weights"
 
     def why_not(self, run: Any, backend: str) -> str:
-        if run.plain.rows < 2:
-            return f"the first case, {run.plain.name!r}, has fewer than two rows"
+        if run.main.rows < 2:
+            return f"the first case, {run.main.name!r}, has fewer than two rows"
         return "" if run.takes_weights(backend) else "`update_state` takes no `sample_weight`"
 
     def _pairs(self, run: Any) -> dict[str, tuple[list[Any], list[Any], str]]:
         """Return two streams that must have one result, by names, and what it means if they have not."""
-        case = run.plain
+        case = run.main
         rows = np.arange(case.rows)
         ones = np.ones(case.rows, np.float32)
         pairs = {"weights of 1": ([(case, ones)], [case], "weights of 1 are not as none")}
@@ -291,7 +313,7 @@ class Weights(Check):
         }
 
     def verdict(self, run: Any, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
-        mine, case = replies[backend], run.plain
+        mine, case = replies[backend], run.main
         if run.value_of(backend, case) is None:
             found.undecided(case.name, "the metric could not be run")
             return
@@ -314,10 +336,9 @@ class Weights(Check):
                 found.add(name, off, detail, batch=case)
 
 
-def _others(run: Run) -> tuple[Case, Case]:
+def _others(run: Any) -> tuple[Case, Case]:
     """Return two batches of one form."""
-    first, *rest = cases_of_one_form(run)
-    return first, rest[0] if rest else first.take(slice(0, 1))
+    return run.main, run.plain if run.main is not run.plain else run.plain.take(slice(0, 1))
 
 
 class Reset(Check):
@@ -330,8 +351,8 @@ class Reset(Check):
         batches = {"first": [(first.y, first.x, None)], "second": [(second.y, second.x, None)]}
         return {"reset": Request("reset", target=run.target, **batches)}
 
-    def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
-        case = run.plain
+    def verdict(self, run: Any, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
+        case = run.main
         with found.at(case.name, case):
             result = replies[backend]["reset"]
             pairs = [
@@ -354,11 +375,11 @@ class MetricConfig(Check):
         return "" if run.described[backend]["own"] else "a plain function has no config"
 
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
-        batches = [(case.y, case.x, None) for case in cases_of_one_form(run)]
+        batches = [(case.y, case.x, None) for case in _others(run)]
         return {"config": Request("metric_config", target=run.target, batches=batches)}
 
-    def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
-        case = run.plain
+    def verdict(self, run: Any, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
+        case = run.main
         with found.at(case.name):
             result = replies[backend]["config"]
             if result["lost"]:
@@ -411,11 +432,11 @@ class MetricCompiled(Check):
             if mode == "eager" or wanted is None:
                 continue  # other checks say so
             label = f"{name}{mode}"
-            with found.at(label, run.plain, label):
+            with found.at(label, run.main, label):
                 off = run.close(mine[name, mode]["value"], wanted["value"], backend)
-                found.add(label, off, "the result differs from eager mode", batch=run.plain)
+                found.add(label, off, "the result differs from eager mode", batch=run.main)
         if not found.all:
-            found.undecided(run.plain.name, "the metric could not be run in eager mode")
+            found.undecided(run.main.name, "the metric could not be run in eager mode")
 
 
 class Evaluate(Check):
@@ -424,16 +445,16 @@ class Evaluate(Check):
     name = "evaluate"
     _SIZE = 2
 
-    def why_not(self, run: Run, backend: str) -> str:
+    def why_not(self, run: Any, backend: str) -> str:
         if backend in ("numpy", "openvino"):
             return f"{backend} trains no models"
-        plain = run.plain
+        plain = run.main
         if not (tree.bare(plain.y) and tree.bare(plain.x)):
             return "labels or predictions are a structure, for which no model is at hand"
         return "" if plain.rows else "the first case has no rows"
 
     def requests(self, run: Any, backend: str) -> dict[Any, Request]:
-        case = run.plain
+        case = run.main
         weight = weights_of(case) if run.takes_weights(backend) else None
         batches = [slice(start, start + self._SIZE) for start in range(0, case.rows, self._SIZE)]
         asked: dict[Any, Request] = {
@@ -447,7 +468,7 @@ class Evaluate(Check):
         return asked
 
     def verdict(self, run: Any, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
-        mine, case = replies[backend], run.plain
+        mine, case = replies[backend], run.main
         for name in ("metrics", "weighted_metrics"):
             if mine.get(("eager", name)) is None:
                 continue  # other checks say so
