@@ -59,7 +59,7 @@ def test_what_cannot_be_written_or_known_is_refused_before_the_check(tmp_path, c
     for more, message in (
         (["--json", str(tmp_path / "none" / "x")], "`--json` must be a file in a folder that exists. Received: '"),
         (["--html", str(tmp_path)], "`--html` must be a file in a folder that exists. Received: '"),
-        (["--known", str(tmp_path / "known.txt")], "a check of: runs, value, finite. Received: 'config'"),
+        (["--known", str(tmp_path / "known.txt")], "a check of: runs, value. Received: 'config'"),
     ):
         assert main([*arguments, *more]) == 2
         assert message in capsys.readouterr().err

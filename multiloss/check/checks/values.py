@@ -228,7 +228,7 @@ class Gradient(_OfCases):
             return None
         if len(found) == 2:
             return next(gradient for b, gradient in found.items() if b != backend)
-        return np.median(np.stack(list(found.values())), axis=0)
+        return np.nanmedian(np.stack(list(found.values())), axis=0)
 
 
 _NOT_FINITE = ("gradient is not finite", "nan")
