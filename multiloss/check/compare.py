@@ -10,6 +10,9 @@ GRADIENT = 1e-4
 ROUNDING = 2.0**-24
 # A correct formula may be off by this many times the effect of rounding its inputs to float32.
 ROUNDINGS = 8.0
+# What is left where terms of a gradient cancel, relative to the typical gradient: of terms that are larger than that,
+# as p / sum(p^2) is for a Dice loss of few pixels, half a dozen roundings.
+CANCELLED = 32 * ROUNDING
 # Machine epsilon times 8, for formulas of some dozen operations.
 HALF = {"float16": 8 * 2.0**-10, "bfloat16": 8 * 2.0**-7}
 # Numerical derivatives are trusted to this many times the estimate of their error.

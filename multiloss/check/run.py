@@ -355,7 +355,7 @@ class _Job:
                 bounds=case.bounds,
                 seed=self.seed,
                 gradients=_gradients(run, case),
-                differentiate=not case.large and "gradient" in self.checks,
+                differentiate=self.differentiated(run, case),
             )
 
     @staticmethod
@@ -407,8 +407,12 @@ class _Job:
             bounds=case.bounds,
             seed=self.seed,
             gradients=_gradients(run, case),
-            differentiate=bool(case.size) and not case.large and "gradient" in self.checks,
+            differentiate=self.differentiated(run, case),
         )
+
+    def differentiated(self, run: Run, case: Case) -> bool:
+        """Whether numerical derivatives are wanted, which of a straight-through loss mean nothing."""
+        return bool(case.size) and not case.large and "gradient" in self.checks and not run.straight_through
 
     def refuse_bad_targets(self, run: Run) -> None:
         """Raise if no backend could run the loss on the plain case, or if the oracle returns another shape."""

@@ -128,10 +128,19 @@ def truth(
             size = float(np.sum(np.abs(np.nan_to_num(value * factors))))
             # How much the sum may be off by rounding: its own, and that of x, as far as it matters.
             noise = ROUNDING * size if single else 2.0**-51 * size + 2.0**-28 * change
-            found = derivatives(total, flat, noise, low, high, gradients, COARSE_STEP if single else STEP)
+            first = COARSE_STEP if single else STEP
+            found = derivatives(total, flat, noise, low, high, (), first)
             wrong = disagreeing(found, gradients)
             if wrong.any():
-                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, single))
+                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, first))
+                # Finer steps are for those that rounding does not explain.
+                left = disagreeing(found, gradients)
+                if left.any():
+                    finer = derivatives(total, flat, noise, low, high, gradients, first, left)
+                    finer = finer._replace(moved=found.moved)
+                    found = Slopes(*(np.where(left, a, b) for a, b in zip(finer, found, strict=True)))
+                    again = _moved(total, flat, noise, low, high, found, left, seed, first)
+                    found = found._replace(moved=np.maximum(found.moved, again))
     return Truth(value, moved, found, single)
 
 
@@ -182,11 +191,11 @@ def derivatives(
 
 
 def disagreeing(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
-    """Return where one of the gradients is finite and differs from the derivatives."""
+    """Return where one of the gradients is finite and differs from the derivatives by more than rounding does."""
     wrong = np.zeros(slopes.lower.shape, bool)
     for gradient in gradients:
         off = slopes.off(gradient)
-        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size)
+        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size + slopes.moved)
     return wrong
 
 
@@ -249,7 +258,7 @@ def _moved(
     slopes: Slopes,
     where: np.ndarray,
     seed: int,
-    single: bool,
+    first: float,
 ) -> np.ndarray:
     """Return how much rounding x changes the derivatives where a gradient differs, at most, for each of these alike.
 
@@ -257,7 +266,7 @@ def _moved(
     """
     change = 0.0
     for other in rounded(x, seed, pairs=2):
-        there = derivatives(total, other, noise, low, high, (), COARSE_STEP if single else STEP, where)
+        there = derivatives(total, other, noise, low, high, (), first, where)
         off = np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper))
         known = where & np.isfinite(off)
         change = max(change, float(off[known].max(initial=0.0)))

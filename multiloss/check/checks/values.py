@@ -189,8 +189,8 @@ class Gradient(_OfCases):
                 found.undecided(case.name, "neither the gradient nor a numerical derivative is finite")
             return
         size = max(slopes.size, 1e-30)
-        # Where terms of the typical size cancel, their rounding error remains.
-        tolerance = compare.GRADIENT * size + compare.ROUNDINGS * (slopes.moved + compare.ROUNDING * run.scale.gradient)
+        rounding = compare.ROUNDINGS * slopes.moved + compare.CANCELLED * run.scale.gradient
+        tolerance = compare.GRADIENT * size + rounding
         outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))
