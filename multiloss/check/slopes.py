@@ -131,10 +131,19 @@ def truth(
             size = float(np.sum(np.abs(np.nan_to_num(value * factors))))
             # How much the sum may be off by rounding: its own, and that of x, as far as it matters.
             noise = ROUNDING * size if single else 2.0**-51 * size + 2.0**-28 * change
-            found = derivatives(total, flat, noise, low, high, gradients, COARSE_STEP if single else STEP)
+            first = COARSE_STEP if single else STEP
+            found = derivatives(total, flat, noise, low, high, (), first)
             wrong = disagreeing(found, gradients)
             if wrong.any():
-                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, single))
+                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, first))
+                # Finer steps are for those that rounding does not explain.
+                left = disagreeing(found, gradients)
+                if left.any():
+                    finer = derivatives(total, flat, noise, low, high, gradients, first, left)
+                    finer = finer._replace(moved=found.moved)
+                    found = Slopes(*(np.where(left, a, b) for a, b in zip(finer, found, strict=True)))
+                    again = _moved(total, flat, noise, low, high, found, left, seed, first)
+                    found = found._replace(moved=np.maximum(found.moved, again))
     return Truth(value, moved, found, single)
 
 
@@ -260,11 +269,11 @@ def derivatives(
 
 
 def disagreeing(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
-    """Return where one of the gradients is finite and differs from the derivatives."""
+    """Return where one of the gradients is finite and differs from the derivatives by more than rounding does."""
     wrong = np.zeros(slopes.lower.shape, bool)
     for gradient in gradients:
         off = slopes.off(gradient)
-        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size)
+        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size + slopes.moved)
     return wrong
 
 
@@ -329,7 +338,7 @@ def _moved(
     slopes: Slopes,
     where: np.ndarray,
     seed: int,
-    single: bool,
+    first: float,
 ) -> np.ndarray:
     """Return how much rounding x changes the derivatives where a gradient differs, at most, for each of these alike.
 
@@ -338,7 +347,7 @@ def _moved(
     change = 0.0
     for roundings, times in ((1.0, ROUNDINGS), (ROUNDINGS, 1.0)):
         for other in rounded(x, seed, roundings):
-            there = derivatives(total, other, noise, low, high, (), COARSE_STEP if single else STEP, where)
+            there = derivatives(total, other, noise, low, high, (), first, where)
             # How far beyond the sides here: where x was at a kink and no longer is, one of them remains.
             off = times * np.maximum(np.maximum(slopes.lower - there.lower, there.upper - slopes.upper), 0.0)
             known = where & np.isfinite(off)

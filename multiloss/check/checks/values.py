@@ -9,7 +9,6 @@ from multiloss.check import compare, tree
 from multiloss.check.checks.base import Check, Findings, Raised, Replies, Request, Run, flat, has_gradient, result_of
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
-from multiloss.check.slopes import ROUNDING, ROUNDINGS
 
 
 class Runs(Check):
@@ -203,8 +202,7 @@ class Gradient(_OfCases):
             found.add(case.name, Difference(float("nan"), 1.0), *_NOT_FINITE, case)
             return
         size = max(slopes.size, 1e-30)
-        # Where terms of the typical size cancel, their rounding error remains.
-        tolerance = compare.GRADIENT * size + slopes.moved + ROUNDINGS * ROUNDING * run.scale.gradient
+        tolerance = compare.GRADIENT * size + slopes.moved + compare.CANCELLED * run.scale.gradient
         outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))

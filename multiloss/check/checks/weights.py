@@ -43,6 +43,11 @@ def _rows(mine: Replies) -> np.ndarray:
     return rows
 
 
+def _of_samples(run: Run, rows: np.ndarray) -> bool:
+    """Whether values are those of samples, and not of the whole batch: one, or one a class."""
+    return rows.ndim > 0 and len(rows) == run.plain.rows
+
+
 def _weights(run: Run) -> np.ndarray:
     return np.linspace(0.5, 2.0, run.plain.rows).astype(np.float32)
 
@@ -79,11 +84,11 @@ class SampleWeight(_OfLosses):
             with found.at(name, plain, name):
                 got = mine[name]["value"]
                 # With one value for the whole batch, a weight of 0 must have the effect of removing the row.
-                wanted = rows[i].sum() if rows.ndim else mine[f"row {i} alone"]["value"]
+                wanted = rows[i].sum() if _of_samples(run, rows) else mine[f"row {i} alone"]["value"]
                 found.add(name, run.close(got, wanted, backend), detail, batch=plain)
         with found.at("weights", plain, "weights"):
             got = mine["weights"]["value"]
-            if rows.ndim:
+            if _of_samples(run, rows):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
                 found.add("weights", run.close(got, (_weights(run) * each).sum(), backend), detail, batch=plain)
             if (reply := mine.reply("weights [B, 1]")) is not None and reply.status == "done":  # or refused
@@ -118,11 +123,11 @@ class Mask(_OfLosses):
         plain, rows, mask = run.plain, _rows(mine), _mask(run)
         for mode in ["eager", *compiled_modes(run, backend)[:1]]:
             with found.at(f"mask, {mode}", plain, f"with a mask, {mode}"):
-                wanted = rows[mask].sum() if rows.ndim else mine["weights"]["value"]
+                wanted = rows[mask].sum() if _of_samples(run, rows) else mine["weights"]["value"]
                 off = run.close(mine[mode]["value"], wanted, backend)
                 found.add(f"mask, {mode}", off, "a Keras mask differs from weights of 0 and 1", batch=plain)
         with found.at("mask and weights", plain, "with a mask and weights"):
-            if rows.ndim:
+            if _of_samples(run, rows):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
                 weighted = (each * _weights(run)).sum()
                 if run.close(mine["all weights"]["value"], weighted, backend).ratio > 1:
