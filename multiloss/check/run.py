@@ -208,6 +208,7 @@ class _Job:
     """One run of all checks. `cells` runs them; the other members are for the report."""
 
     table: Mapping[str, Check] = rows.ALL
+    of_cases = _OF_CASES
     what = ""  # what the target is, where it is no loss
     flag = ""  # the option that says so
 
@@ -243,7 +244,7 @@ class _Job:
         run = self.run_of(cases, described)
         self.ask_oracle_first(run)
         replies: dict[str, dict[str, Reply]] = {backend: {} for backend in described}
-        if _OF_CASES & set(self.checks):
+        if self.of_cases & set(self.checks):
             self.ask_eager(run, replies)
             self.refuse_bad_targets(run)
         run.scale = judge.scale_of(run)
@@ -337,7 +338,7 @@ class _Job:
             backend: [one for some in of.values() for one in some.values() if one.key not in replies[backend]]
             for backend, of in requests.items()
         }
-        wanted = bool(_OF_CASES & set(self.checks))
+        wanted = bool(self.of_cases & set(self.checks))
         able = self.references(run)
         if wanted and self.function is None and able:
             rest[able[0]] = [*(self.exact(run, case) for case in run.cases), *rest[able[0]]]
@@ -564,6 +565,7 @@ class _MetricJob(_Job):
     """One run of all checks of a metric."""
 
     table = metrics.ALL
+    of_cases = set(METRIC_CHECKS)
     what = "a metric"
 
     def description(self) -> Request:

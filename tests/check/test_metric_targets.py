@@ -201,7 +201,7 @@ def test_no_false_alarm_on_any_backend(target, workers):
 # On all backends: rows that fail on torch too, and those of compiled modes.
 COMPILED = {
     "PythonState": {"reset", "compiled", "unknown_batch", "evaluate"},
-    "CapturedAtTracing": {"unknown_batch"},
+    "StaticRows": {"unknown_batch"},
     "MeanOfMeans": {"streaming", "weights"},
     "Accuracy": set(),
     "Lazy": set(),

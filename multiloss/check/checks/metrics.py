@@ -355,10 +355,11 @@ class Reset(Check):
         case = run.main
         with found.at(case.name, case):
             result = replies[backend]["reset"]
-            pairs = [
-                ("again", "before", "after `reset_state` and an update, the result is not that of a new metric"),
-                ("after", "before", "the result of a new metric depends on what others were given"),
-            ]
+            shared = run.close(result["after"], result["before"], backend)
+            found.add(case.name, shared, "the result of a new metric depends on what others were given", batch=case)
+            if not shared.ratio <= 1:
+                return  # there is no new one to compare with
+            pairs = [("again", "before", "after `reset_state` and an update, the result is not that of a new metric")]
             sizes = [np.shape(result[name]) for name in ("new", "empty")]
             if result["new"] is not None and result["empty"] is not None and sizes[0] == sizes[1]:
                 pairs.insert(0, ("empty", "new", "after `reset_state`, the result is not that of a new metric"))
