@@ -146,7 +146,7 @@ def keras_mask(y_pred: Any) -> Tensor | None:
     # Keras has no public function for this. Its loss without reduction gives the mask times whatever `call` returns,
     # or, where there is no mask, that very tensor.
     y_pred = _as_tensor("y_pred", y_pred)
-    one = ops.ones(())
+    one = ops.ones((), dtype="float32")  # whatever `floatx` is: to convert it would make another tensor
     mask = _Precomputed(one, name="mask", reduction=None, dtype="float32")(y_pred, y_pred)
     return None if mask is one else mask
 

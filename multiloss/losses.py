@@ -1,4 +1,8 @@
-"""All losses: classes for `compile`, functions of unreduced values, and the base classes for losses of your own."""
+"""All losses: classes for `compile`, functions of unreduced values, and the base classes for losses of your own.
+
+Functions of ids have the attribute `exact_labels = True`, which `multiloss check` reads: it hands them labels as they
+are, where it casts those of other functions to floats, as `compile` does.
+"""
 
 from multiloss.overlap._base import OverlapLoss, OverlapOptions, RatioOptions
 from multiloss.overlap._engine.sums import Counts
@@ -41,3 +45,7 @@ __all__ += ["PairwiseUserLoss", "pairwise_user_loss"]
 __all__ += ["SupConLoss", "supcon"]
 __all__ += ["TverskyLoss", "tversky"]
 __all__ += ["UnifiedFocalLoss", "unified_focal"]
+
+for function in (pairwise_user_loss, contrastive, supcon):
+    vars(function)["exact_labels"] = True
+del function

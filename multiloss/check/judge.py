@@ -53,10 +53,11 @@ def judged(
     return results
 
 
-def severity(finding: Finding) -> tuple[int, float, int]:
-    """Return what sorts failures, the worst first."""
+def severity(finding: Finding) -> tuple[int, bool, float, int]:
+    """Return what sorts failures: the worst first, but those of batches that can be shown before others."""
     ratio = finding.difference.ratio if finding.difference else 0.0
-    return KINDS.index(finding.kind), -ratio, finding.batch.size if finding.batch else 0
+    size = finding.batch.size if finding.batch else 0
+    return KINDS.index(finding.kind), size > _SHOWN, -ratio, size
 
 
 def cell_of(check: str, backend: str, found: Findings | str, line: str) -> Cell:

@@ -25,6 +25,7 @@ from multiloss.check.checks.settings import KERAS_DTYPE
 from multiloss.check.inputs import Case
 from multiloss.check.pool import Reply, Worker, Workers
 from multiloss.check.report import KINDS, Cell, Report, read_known
+from multiloss.check.report.contents import brief
 from multiloss.check.slopes import Truth
 from multiloss.check.targets import resolve, text_of
 
@@ -169,9 +170,9 @@ def _choose(
         if unknown := [check for check in names if check not in table]:
             of = f" of {what}" if what else ""
             raise CheckError(f"`{argument}`{of} must be among {', '.join(table)}. Received: {unknown[0]!r}")
-    some = table if checks is None else ("runs", *checks)
-    if {"value", "gradient"} & set(some):
-        some = (*some, "finite")  # to which both leave what is not finite on any backend
+    some = {*table} if checks is None else {"runs", *checks}
+    if {"value", "gradient"} & (some - {*skip}):
+        some.add("finite")  # to which both leave what is not finite on any backend
     return tuple(check for check in table if check in some and check not in skip)
 
 
@@ -395,7 +396,7 @@ class _Job:
                 bounds=case.bounds,
                 seed=self.seed,
                 gradients=_gradients(run, case),
-                differentiate=not case.large and "gradient" in self.checks,
+                differentiate=self.differentiated(run, case),
             )
 
     @staticmethod
@@ -447,8 +448,12 @@ class _Job:
             bounds=case.bounds,
             seed=self.seed,
             gradients=_gradients(run, case),
-            differentiate=bool(case.size) and not case.large and "gradient" in self.checks,
+            differentiate=self.differentiated(run, case),
         )
+
+    def differentiated(self, run: Run, case: Case) -> bool:
+        """Whether the gradients of a case are compared with numerical derivatives."""
+        return bool(case.size) and not case.large and not run.straight_through and "gradient" in self.checks
 
     def refuse_bad_targets(self, run: Run) -> None:
         """Raise if no backend could run the loss on the plain case."""
@@ -458,7 +463,9 @@ class _Job:
             if first[0].message.startswith("TargetError: returned a function"):
                 raise _error(hints.uncalled(self.target), first[0])
             given = None if self.given is None else self.inputs_text
-            message = hints.misfit(self.target, plain, first[0].message, given, first[0].traceback)
+            message = hints.misfit(
+                self.target, plain, first[0].message, given, first[0].traceback, brief(first[0].message)
+            )
             raise _error(message, first[0])
 
     # --- more about failures -----------------------------------------------------------------------------------------

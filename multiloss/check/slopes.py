@@ -78,7 +78,7 @@ def upstream_of(shape: Sequence[int]) -> np.ndarray:
 
 def rounded(x: np.ndarray, seed: int, roundings: float = 1.0) -> list[np.ndarray]:
     """Return two copies of x, each number moved by so many float32 roundings: up in one copy, down in the other."""
-    up = np.random.default_rng(seed).choice([-1.0, 1.0], x.shape)
+    up = np.random.default_rng([seed, int(roundings)]).choice([-1.0, 1.0], x.shape)  # the terms of a sum may cancel
     return [x * (1 + roundings * ROUNDING * sign * up) for sign in (1, -1)]
 
 
@@ -131,10 +131,19 @@ def truth(
             size = float(np.sum(np.abs(np.nan_to_num(value * factors))))
             # How much the sum may be off by rounding: its own, and that of x, as far as it matters.
             noise = ROUNDING * size if single else 2.0**-51 * size + 2.0**-28 * change
-            found = derivatives(total, flat, noise, low, high, gradients, COARSE_STEP if single else STEP)
+            first = COARSE_STEP if single else STEP
+            found = derivatives(total, flat, noise, low, high, (), first)
             wrong = disagreeing(found, gradients)
             if wrong.any():
-                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, single))
+                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, first))
+                # Finer steps are for those that rounding does not explain.
+                left = disagreeing(found, gradients)
+                if left.any():
+                    finer = derivatives(total, flat, noise, low, high, gradients, first, left)
+                    finer = finer._replace(moved=found.moved)
+                    found = Slopes(*(np.where(left, a, b) for a, b in zip(finer, found, strict=True)))
+                    again = _moved(total, flat, noise, low, high, found, left, seed, first)
+                    found = found._replace(moved=np.maximum(found.moved, again))
     return Truth(value, moved, found, single)
 
 
@@ -246,10 +255,10 @@ def derivatives(
         for entry in map(int, np.flatnonzero(left)):
             for k in range(level * _STEPS, (level + 1) * _STEPS):
                 step = first * spread * RATIO**-k
-                ahead, behind = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))
-                actual = abs((x[entry] + step) - x[entry]) or np.inf
-                for side, quotient in ((sides[1], ahead), (sides[-1], behind), (middle, (ahead + behind) / 2)):
-                    side.add(entry, quotient, noise / actual)
+                (ahead, up), (behind, down) = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))
+                sides[1].add(entry, ahead, noise / up)
+                sides[-1].add(entry, behind, noise / down)
+                middle.add(entry, (ahead + behind) / 2, noise / min(up, down))
         found = _combine(sides[1], sides[-1], middle, x, low, high)
         # A slope that would change the value by less than 1e-3 of itself over the spread is as good as 0.
         size = max(found.size, 1e-3 * abs(here) / spread)
@@ -260,19 +269,22 @@ def derivatives(
 
 
 def disagreeing(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
-    """Return where one of the gradients is finite and differs from the derivatives."""
+    """Return where one of the gradients is finite and differs from the derivatives by more than rounding does."""
     wrong = np.zeros(slopes.lower.shape, bool)
     for gradient in gradients:
         off = slopes.off(gradient)
-        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size)
+        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size + slopes.moved)
     return wrong
 
 
-def _quotient(total: Callable[[np.ndarray], float], x: np.ndarray, entry: int, step: float, here: float) -> float:
+def _quotient(
+    total: Callable[[np.ndarray], float], x: np.ndarray, entry: int, step: float, here: float
+) -> tuple[float, float]:
+    """Return a difference quotient and the length of its step, as rounded: NaN and infinity if that is 0."""
     point = x.copy()
     point[entry] += step
-    actual = point[entry] - x[entry]
-    return (total(point) - here) / actual if actual else float("nan")
+    actual = float(point[entry] - x[entry])
+    return ((total(point) - here) / actual, abs(actual)) if actual else (float("nan"), float("inf"))
 
 
 class _Side:
@@ -307,7 +319,8 @@ def _combine(ahead: _Side, behind: _Side, middle: _Side, x: np.ndarray, low: np.
     opened = np.zeros(x.shape, bool)
     for side, other, end in ((ahead, behind, low), (behind, ahead, high)):
         # The other side does not converge: it is outside the range, or the function jumps or is vertical there.
-        lone = (other.error > 0.1 * np.abs(other.value)) | np.isnan(other.value)
+        # A slope of 0 beside another one, as at the end of a hinge, is a kink.
+        lone = (other.error > 0.1 * np.fmax(np.abs(other.value), np.abs(side.value))) | np.isnan(other.value)
         lone &= (side.error <= 0.01 * np.abs(side.value)) | (side.error <= 1e-6 * other.error)
         lone &= ~smooth
         lower, upper = np.where(lone, side.value, lower), np.where(lone, side.value, upper)
@@ -325,7 +338,7 @@ def _moved(
     slopes: Slopes,
     where: np.ndarray,
     seed: int,
-    single: bool,
+    first: float,
 ) -> np.ndarray:
     """Return how much rounding x changes the derivatives where a gradient differs, at most, for each of these alike.
 
@@ -334,8 +347,9 @@ def _moved(
     change = 0.0
     for roundings, times in ((1.0, ROUNDINGS), (ROUNDINGS, 1.0)):
         for other in rounded(x, seed, roundings):
-            there = derivatives(total, other, noise, low, high, (), COARSE_STEP if single else STEP, where)
-            off = times * np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper))
+            there = derivatives(total, other, noise, low, high, (), first, where)
+            # How far beyond the sides here: where x was at a kink and no longer is, one of them remains.
+            off = times * np.maximum(np.maximum(slopes.lower - there.lower, there.upper - slopes.upper), 0.0)
             known = where & np.isfinite(off)
             change = max(change, float(off[known].max(initial=0.0)))
     return np.where(where, change, 0.0)

@@ -191,6 +191,11 @@ class OverlapLoss(Loss, Options):
             across_replicas=across_replicas,
         )
 
+    @property
+    def straight_through(self) -> bool:
+        """Whether the gradient is not that of the values, on purpose: an attribute that `multiloss check` reads."""
+        return self.thresh is not None
+
     def losses(self, counts: Counts) -> Tensor:
         """Return the loss `[R, C]` of each ratio, from its counts; a subclass defines this."""
         raise NotImplementedError(f"{type(self).__name__} must define `losses(counts)`")

@@ -62,6 +62,11 @@ class CombinedLoss(Loss):
             raise ValueError(f"`weights` must be one for each of {len(self.losses)} losses. Received: {len(weights)}")
         self.weights = [_arguments.non_negative("weights", weight) for weight in weights]
 
+    @property
+    def straight_through(self) -> bool:
+        """Whether this is so of one of the losses, see `OverlapLoss.straight_through`."""
+        return any(getattr(loss, "straight_through", False) for loss in self.losses)
+
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         """Return the weighted sum."""
         dtype = _arguments.at_least_float32(self.dtype)

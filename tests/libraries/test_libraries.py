@@ -5,15 +5,12 @@ Only in `tox -e libraries`, which installs the libraries.
 
 import importlib
 import inspect
-import sys
 from pathlib import Path
 
 import pytest
+from libraries import FAULTS, LIBRARIES
 
 from multiloss.check import Workers, check_loss
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "check"))
-from libraries import FAULTS, LIBRARIES
 
 LOSSES = [(library, name) for library, losses in LIBRARIES.items() for name in losses]
 # library -> the module of its losses, and those that are base classes. keras-hub has no such module.

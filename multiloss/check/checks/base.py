@@ -176,6 +176,7 @@ class Run:
 
     def request(self, case: Case, **options: Any) -> Request:
         """Return the request for the value and gradients of a case."""
+        options = {"reduction": "none", "gradient": True, **options}  # equal requests have equal keys
         return Request("run", target=self.target, y=case.y, x=case.x, **options)
 
     def value_request(self, backend: str, case: Case) -> Request:

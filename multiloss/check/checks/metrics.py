@@ -66,7 +66,10 @@ class MetricRun(Run):
             if len(r["value"]) == wanted.size
         ]
         here = [compare.largest(part) for part in np.split(wanted, cuts)]
-        typical = [float(np.median(some)) if (some := [one for one in part if one]) else 0.0 for part in zip(*most)]
+        typical = [
+            float(np.median(some)) if (some := [one for one in part if one]) else 0.0
+            for part in zip(*most, strict=True)
+        ]
         return np.repeat(np.maximum(here, typical), lengths)
 
     def value_tolerance(self, wanted: Any, moved: Any) -> Any:

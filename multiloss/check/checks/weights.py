@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from multiloss.check import tree
 from multiloss.check.checks.base import Check, Findings, Replies, Request, Run, has_gradient
 from multiloss.check.checks.compiled import compiled_modes
 
@@ -40,6 +41,11 @@ class _OfLosses(Check):
 def _rows(mine: Replies) -> np.ndarray:
     rows: np.ndarray = mine["none"]["value"].astype(np.float64)
     return rows
+
+
+def _of_samples(run: Run, rows: np.ndarray) -> bool:
+    """Whether values are those of samples, and not of the whole batch: one, or one a class."""
+    return rows.ndim > 0 and len(rows) == run.plain.rows
 
 
 def _weights(run: Run) -> np.ndarray:
@@ -78,11 +84,11 @@ class SampleWeight(_OfLosses):
             with found.at(name, plain, name):
                 got = mine[name]["value"]
                 # With one value for the whole batch, a weight of 0 must have the effect of removing the row.
-                wanted = rows[i].sum() if rows.ndim else mine[f"row {i} alone"]["value"]
+                wanted = rows[i].sum() if _of_samples(run, rows) else mine[f"row {i} alone"]["value"]
                 found.add(name, run.close(got, wanted, backend), detail, batch=plain)
         with found.at("weights", plain, "weights"):
             got = mine["weights"]["value"]
-            if rows.ndim:
+            if _of_samples(run, rows):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
                 found.add("weights", run.close(got, (_weights(run) * each).sum(), backend), detail, batch=plain)
             if (reply := mine.reply("weights [B, 1]")) is not None and reply.status == "done":  # or refused
@@ -96,6 +102,11 @@ class Mask(_OfLosses):
 
     name = "mask"
 
+    def why_not(self, run: Run, backend: str) -> str:
+        if not tree.bare(run.plain.x):
+            return "predictions are a structure, whose masks Keras does not use"
+        return super().why_not(run, backend)
+
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         plain, mask, weights = run.plain, _mask(run), _weights(run)
         asked: dict[Any, Request] = {"none": run.request(plain)}
@@ -103,6 +114,7 @@ class Mask(_OfLosses):
             gradient = mode != "eager"  # compiled modes come with it
             asked[mode] = run.request(plain, mode=mode, mask=mask, reduction="sum", gradient=gradient)
         asked["weights"] = run.request(plain, weight=mask.astype(np.float32), reduction="sum", gradient=False)
+        asked["all weights"] = run.request(plain, weight=weights, reduction="sum", gradient=False)
         asked["masked weights"] = run.request(plain, weight=weights, mask=mask, reduction="sum", gradient=False)
         asked["product"] = run.request(plain, weight=weights * mask, reduction="sum", gradient=False)
         return asked
@@ -111,12 +123,15 @@ class Mask(_OfLosses):
         plain, rows, mask = run.plain, _rows(mine), _mask(run)
         for mode in ["eager", *compiled_modes(run, backend)[:1]]:
             with found.at(f"mask, {mode}", plain, f"with a mask, {mode}"):
-                wanted = rows[mask].sum() if rows.ndim else mine["weights"]["value"]
+                wanted = rows[mask].sum() if _of_samples(run, rows) else mine["weights"]["value"]
                 off = run.close(mine[mode]["value"], wanted, backend)
                 found.add(f"mask, {mode}", off, "a Keras mask differs from weights of 0 and 1", batch=plain)
         with found.at("mask and weights", plain, "with a mask and weights"):
-            if rows.ndim:
+            if _of_samples(run, rows):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
+                weighted = (each * _weights(run)).sum()
+                if run.close(mine["all weights"]["value"], weighted, backend).ratio > 1:
+                    return  # `sample_weight` says so
                 wanted = (each * mask * _weights(run)).sum()
             else:
                 wanted = mine["product"]["value"]
