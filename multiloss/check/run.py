@@ -30,7 +30,7 @@ from multiloss.check.slopes import Truth
 from multiloss.check.targets import resolve, text_of
 
 # The checks that look at every batch, and need its value in eager mode.
-_OF_CASES = {"value", "finite", "gradient", "empty_batch"}
+_OF_CASES = frozenset({"value", "finite", "gradient", "empty_batch"})
 # The backend whose float64 values are the truth when there is no oracle: first the one that needs no compiler.
 _REFERENCES = ("torch", "jax", "tensorflow")
 
@@ -565,7 +565,7 @@ class _MetricJob(_Job):
     """One run of all checks of a metric."""
 
     table = metrics.ALL
-    of_cases = set(METRIC_CHECKS)
+    of_cases = frozenset(METRIC_CHECKS)
     what = "a metric"
 
     def description(self) -> Request:

@@ -172,6 +172,7 @@ def test_divisions_hold_every_row_once_in_batches_of_different_sizes():
                 assert name == "row by row" or rows <= len(parts) or len(sizes) > 1
 
 
+FEW = "y: int[6] in 0..2, x: int[6] in 0..2"  # Keras's MeanIoU takes seconds for the 65,505 rows that others have
 OWN = ["DiceCoefficient", "JaccardIndex", "ConfusionMatrix", "MatthewsCorrelation", "RowsWithoutPositives"]
 OWN = [f"multiloss.metrics:{name}" for name in (*OWN, "DiceCoefficient(samplewise=True)", "Recall(average='micro')")]
 KERAS = ["MeanSquaredError", "BinaryAccuracy", "AUC", "MeanIoU(num_classes=3)", "F1Score", "BinaryCrossentropy"]
@@ -180,8 +181,7 @@ KERAS = [f"keras.metrics:{name}" for name in KERAS]
 
 @pytest.mark.parametrize("target", [*OWN, *KERAS])
 def test_no_false_alarm(target, workers):
-    few = "y: int[6] in 0..2, x: int[6] in 0..2" if "MeanIoU" in target else None  # slow for the 65,505 rows of others
-    report = check_loss(target, inputs=few, backends=["torch"], workers=workers)
+    report = check_loss(target, inputs=FEW if "MeanIoU" in target else None, backends=["torch"], workers=workers)
     assert report.ok, report.text(failures=None)
 
 
@@ -191,10 +191,11 @@ def test_keras_metric_that_loses_an_axis(workers):
     assert "config" in failing(report), report.text()
 
 
+# Keras's BinaryCrossentropy of float16 is NaN on TensorFlow and JAX, truly: 1 - 1e-7 is 1, whose logarithm is taken.
 @pytest.mark.full
-@pytest.mark.parametrize("target", [*OWN, *KERAS])
+@pytest.mark.parametrize("target", [*OWN, *KERAS[:-1]])
 def test_no_false_alarm_on_any_backend(target, workers):
-    report = check_loss(target, backends=ALL, workers=workers)
+    report = check_loss(target, inputs=FEW if "MeanIoU" in target else None, backends=ALL, workers=workers)
     assert report.ok, report.text(failures=None)
 
 
