@@ -277,7 +277,7 @@ class _Job:
         if errors and len(errors) == len(described):
             message = errors[0].message
             named = message.startswith("TargetError: ")
-            cause = f"{self.target} could not be created: {message}"
+            cause = f"{self.target} could not be created: {' '.join(message.split())}"
             raise _error(message.removeprefix("TargetError: ") if named else cause, errors[0])
         cells = [
             Cell("runs", backend, "fail", reply.message, reproduce=self.line("runs", backend), kind="crash")

@@ -23,6 +23,8 @@ class Runs(Check):
 class _OfCases(Check):
     """A check of every batch, whose requests `Run.value_request` makes for all such checks."""
 
+    tells_errors = True  # whether a batch that raises fails here, too
+
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         return {case.name: run.value_request(backend, case) for case in run.cases if case.rows}
 
@@ -34,7 +36,7 @@ class _OfCases(Check):
                 try:
                     result = result_of(run.eager[backend].get(case.name))
                 except Raised:
-                    if case.optional:
+                    if case.optional or not self.tells_errors:
                         continue
                     raise
                 self.judge(run, backend, case, result, found)
@@ -133,6 +135,7 @@ class Finite(_OfCases):
     """
 
     name = "finite"
+    tells_errors = False
 
     def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
         truth = run.truths.get(case.name)
