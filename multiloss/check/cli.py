@@ -15,9 +15,10 @@ from multiloss._backends import BACKENDS, installed
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
+from multiloss.check.job import CheckError
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.report import KINDS
-from multiloss.check.run import CheckError, check_loss
+from multiloss.check.run import check_loss
 
 _DESCRIPTION = """\
 Check a Keras loss on every installed backend: its values and gradients, eager and compiled, in other dtypes, with
