@@ -16,6 +16,8 @@ RATIO = 4.0
 # The first step relative to the spread of the inputs. For functions that round to float32 inside, whose difference
 # quotients need larger steps, the other one.
 STEP, COARSE_STEP = 2e-2, 0.32
+# For functions of ordered numbers, as a minimum is, where rounding has put equal numbers into an order: far smaller.
+TINY_STEP = 2.0**-30
 _STEPS = 4  # at once
 _LEVELS = 8  # the last step is 1e-21 of the first, for logarithms and quotients near 0
 # A gradient that is as close as this, relative to the largest entry, needs no finer steps.
@@ -28,7 +30,8 @@ class Slopes(NamedTuple):
     Attributes:
         lower, upper: any number between them is a correct gradient, where the function has a kink.
         error: estimate of their error; infinite where the quotients do not converge.
-        open: whether one of the two sides is unknown, so that a gradient that differs from the other may be right.
+        open: whether one of the two sides is unknown, or numbers of x are tied, so that a gradient that differs may be
+            right.
         moved: how much rounding x to float32 changes them, for the numbers where it matters, else 0.
     """
 
@@ -133,14 +136,19 @@ def truth(
             wrong = disagreeing(found, gradients)
             if wrong.any():
                 found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, first))
-                # Finer steps are for those that rounding does not explain.
+                # Finer steps are for those that rounding does not explain; then, finer ones than rounding, for ties.
                 left = disagreeing(found, gradients)
                 if left.any():
                     finer = derivatives(total, flat, noise, low, high, gradients, first, left)
                     finer = finer._replace(moved=found.moved)
                     found = Slopes(*(np.where(left, a, b) for a, b in zip(finer, found, strict=True)))
-                    again = _moved(total, flat, noise, low, high, found, left, seed, first)
-                    found = found._replace(moved=np.maximum(found.moved, again))
+                    for step in (first,) if single else (first, TINY_STEP):
+                        moved_by = _moved(total, flat, noise, low, high, found, left, seed, step)
+                        found = found._replace(moved=np.maximum(found.moved, moved_by))
+                    # Derivatives depend on the order of equal numbers, and what a framework picks in each operation
+                    # need not be the order of any point near x.
+                    if not single and moved_by.max() > 1e-3 * found.size:
+                        found = found._replace(open=found.open | left)
     return Truth(value, moved, found, single)
 
 
@@ -265,9 +273,13 @@ def _moved(
     A single one of them may be unchanged by luck.
     """
     change = 0.0
-    for other in rounded(x, seed, pairs=2):
+    others = rounded(x, seed, pairs=2)
+    if first == TINY_STEP:  # which puts equal numbers into an order, and those of one sign stay equal
+        ups = np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape))
+        others = [x * (1 + ROUNDING * up) for up in ups]
+    for other in others:
         there = derivatives(total, other, noise, low, high, (), first, where)
-        off = np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper))
+        off = np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper)) - there.error
         known = where & np.isfinite(off)
         change = max(change, float(off[known].max(initial=0.0)))
     return np.where(where, change, 0.0)
