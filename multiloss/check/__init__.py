@@ -1,4 +1,4 @@
-"""Check any Keras loss against an oracle, on every backend.
+"""Check any Keras loss or metric against an oracle, on every backend.
 
 `check_loss` returns a `Report`, `assert_consistent` is its form for tests, and `multiloss check` is the command.
 Importing this package imports neither Keras nor a backend: each backend runs in its own process.
@@ -6,6 +6,7 @@ Importing this package imports neither Keras nor a backend: each backend runs in
 
 from multiloss.check.asserting import assert_consistent
 from multiloss.check.checks import CHECKS
+from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
 from multiloss.check.pool import Workers
 from multiloss.check.report import Cell, Report
@@ -15,6 +16,7 @@ from multiloss.check.targets import TargetError
 __all__ = [
     "CHECKS",
     "FAMILIES",
+    "METRIC_CHECKS",
     "Cell",
     "CheckError",
     "Report",

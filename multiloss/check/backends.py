@@ -25,6 +25,9 @@ MODES: list[str] = {
     "torch": ["eager", "inductor", "aot_eager"],
 }.get(BACKEND, ["eager"])
 
+# The compiled modes of metrics: on torch, `fit` updates them in eager mode.
+METRIC_MODES: list[str] = {"jax": ["jit"], "tensorflow": ["graph", "graph-unknown-batch"]}.get(BACKEND, [])
+
 Step = Callable[[Any, list[Any], Any], tuple[Any, list[Any] | None]]
 
 
@@ -44,6 +47,61 @@ def prepare(mode: str, function: Callable[[Any, list[Any]], Any]) -> Step:
         return ops.convert_to_numpy(value), some
 
     return numpy_step
+
+
+def prepare_metric(mode: str, metric: Any) -> tuple[Callable[..., None], Callable[[], Any]]:
+    """Return `update(y_true, y_pred)`, of tensors, with `sample_weight=` or without, and `result()`.
+
+    Each is compiled once for all batches of one shape. The metric's variables must exist.
+    """
+    if mode == "eager":
+        return metric.update_state, metric.result
+    if BACKEND == "jax":
+        return _jax_metric(metric)[:2]
+    import tensorflow as tf
+
+    compiled = None
+
+    def update(*batch: Any, **weight: Any) -> None:
+        nonlocal compiled
+        if compiled is None:
+            signature = None
+            if mode.endswith("unknown-batch"):
+                signature = tf.nest.map_structure(
+                    lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), [batch, weight]
+                )
+            compiled = tf.function(
+                lambda batch, weight: metric.update_state(*batch, **weight), input_signature=signature
+            )
+        compiled(batch, weight)
+
+    return update, tf.function(metric.result)
+
+
+def quick_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any], Callable[[], None]] | None:
+    """Return `update`, `result` and `start`, which makes the metric as new, of a backend that is slow in eager mode.
+
+    JAX compiles each operation for each shape there. None for other backends.
+    """
+    return _jax_metric(metric) if BACKEND == "jax" else None
+
+
+def _jax_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any], Callable[[], None]]:
+    import jax
+
+    state = initial = [variable.value for variable in metric.variables]
+    step = jax.jit(lambda state, batch, weight: metric.stateless_update_state(state, *batch, **weight))
+    result = jax.jit(metric.stateless_result)
+
+    def update(*batch: Any, **weight: Any) -> None:
+        nonlocal state
+        state = step(state, batch, weight)
+
+    def start() -> None:
+        nonlocal state
+        state = initial
+
+    return update, lambda: result(state), start
 
 
 _compiled_for = ""

@@ -13,15 +13,17 @@ from typing import Any
 from multiloss import __version__
 from multiloss._backends import BACKENDS, installed
 from multiloss.check.checks import CHECKS
+from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.report import KINDS
-from multiloss.check.run import check_loss
+from multiloss.check.run import CheckError, check_loss
 
 _DESCRIPTION = """\
 Check a Keras loss on every installed backend: its values and gradients, eager and compiled, in other dtypes, with
 weights and masks, its config, and a step of `fit`. With --oracle, a NumPy function says what the values have to be;
-without, they are compared with the loss's own values in float64 and on the other backends.
+without, they are compared with the loss's own values in float64 and on the other backends. A Keras metric has checks of
+its own: among others, one update with all rows against batches of them, with weights, after a reset, in `evaluate`.
 
 TARGET is `module:name` or `file.py:name`, followed by a call if there are arguments."""
 _EPILOG = """examples:
@@ -74,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.debug:
             traceback.print_exc()
         named = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
-        print(f"multiloss check: {named}{' '.join(str(error).split())}", file=sys.stderr)
+        # The lines of our own errors are meant so.
+        lines = str(error).splitlines() if isinstance(error, CheckError) else [" ".join(str(error).split())]
+        print(f"multiloss check: {named}" + "\n".join(lines), file=sys.stderr)
         return 2
     return report.exit_code
 
@@ -101,7 +105,11 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add = check.add_argument_group("what is checked").add_argument
-    add("target", metavar="TARGET", help="a loss: a function, a Loss class, an instance, or a call that returns one")
+    add(
+        "target",
+        metavar="TARGET",
+        help="a loss or metric: a function, a class, an instance, or a call that returns one",
+    )
     add("--oracle", metavar="TARGET", help="a NumPy function of (y_true, y_pred) that the loss must agree with")
     add(
         "--inputs",
@@ -109,7 +117,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"the batches: {', '.join(FAMILIES)}; an .npz file; a function of a seed; "
         "or shapes, as in 'y: int[B] in 0..3, x: prob[B, 3]' (default: guessed from the name of the loss)",
     )
-    add("--metric", action="store_true", default=None, help="TARGET is a Keras metric")
+    add(
+        "--metric",
+        action="store_true",
+        default=None,
+        help="TARGET is a function for compile(metrics=...); a keras.metrics.Metric is recognised without",
+    )
     add("--seed", type=int, metavar="N", help="seed of the random inputs (default: 0)")
 
     add = check.add_argument_group("where it is checked").add_argument
@@ -125,7 +138,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--memory", type=float, metavar="GIB", help="limit for what one request to a backend allocates (default: 2)")
 
     add = check.add_argument_group("which checks run").add_argument
-    add("--only", metavar="CHECKS", action="append", help=f"separated by commas, repeatable; of {', '.join(CHECKS)}")
+    add(
+        "--only",
+        metavar="CHECKS",
+        action="append",
+        help=f"separated by commas, repeatable; of {', '.join(CHECKS)}; of a metric {', '.join(METRIC_CHECKS)}",
+    )
     add("--skip", metavar="CHECKS", action="append", help="all but these; separated by commas, repeatable")
     add("--search", type=int, metavar="N", help="draw N more batches and show the smallest one that fails")
 

@@ -12,6 +12,8 @@ from multiloss.check.targets import TargetError
 
 FAMILIES = ("labels-embeddings", "masks", "one-hot", "integer-labels", "sign-labels", "positive", "regression")
 PROBABILITIES = ("masks", "one-hot", "integer-labels")  # predictions are probabilities, or logits where asked for
+# Class indices on both sides.
+_INDICES = "y: int[B] in 0..1, x: int[B] in 0..1"
 # In this order. What is not a family is a specification, see `spec`.
 _BY_NAME = (
     (r"sparse|generalized_cross_?entropy", "integer-labels"),
@@ -31,18 +33,29 @@ _BY_NAME = (
     (r"poisson|logarithmic|msle", "positive"),
     (r"(?<![a-z])gamma", "y: positive[B, 3], x: positive[B, 3]"),  # log of the truth: no zeros
 )
+# Of metrics, before the others.
+_METRICS_BY_NAME = (
+    (r"(?<!binary_)(?<!hot_)(?<!hot_mean_)(mean_io_?u|(?<!mean_)(?<![a-z])io_?u)", _INDICES),
+    (r"confusion_?matrix|(?<![a-z])sparse", "integer-labels"),
+    (r"(?<![a-z])(f1|f_?beta)", "y: onehot[B, 5], x: prob[B, 5]"),
+    (r"without_positives|recall_at|(?<![a-z])map_at", "labels-embeddings"),
+    (r"(?<![a-z])(auc|precision|recall|sensitivity|specificity|matthews|(true|false)_(posi|nega)tives)", "masks"),
+)
 _ROWS = 6
 _LARGE = 65_600
 
 
-def guess(target: str) -> str:
+def guess(target: str, metric: bool = False) -> str:
     """Return the family, or specification, that the target's name suggests: "regression" by default."""
     name = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", target.partition(":")[2].partition("(")[0]).lower()
-    return next((inputs for pattern, inputs in _BY_NAME if re.search(pattern, name)), "regression")
+    known = (*(_METRICS_BY_NAME if metric else ()), *_BY_NAME)
+    return next((inputs for pattern, inputs in known if re.search(pattern, name)), "regression")
 
 
-def batches(inputs: str, seed: int, logits: bool = False) -> list[Case]:
+def batches(inputs: str, seed: int, logits: bool = False, integers: bool = False) -> list[Case]:
     """Return the cases of a family, a specification, an `.npz` file, or the target of a function of a seed.
+
+    `integers` allows predictions that are integers, which metrics may take.
 
     Raises:
         TargetError: if it is none of them, or does not fit its form.
@@ -50,9 +63,9 @@ def batches(inputs: str, seed: int, logits: bool = False) -> list[Case]:
     if inputs in FAMILIES:
         return family(inputs, seed, logits)
     if spec.is_spec(inputs):
-        return spec.cases(inputs, seed)
+        return spec.cases(inputs, seed, integers)
     if inputs.endswith(".npz") or ":" in inputs:
-        return load(inputs, seed)
+        return load(inputs, seed, integers)
     raise TargetError(
         f"`inputs` must be one of {', '.join(FAMILIES)}, a specification such as 'y: int[B] in 0..2, x: prob[B, 3]', "
         f"an .npz file or a function. Received: {inputs!r}"

@@ -19,7 +19,7 @@ class Case(NamedTuple):
     Attributes:
         name: how the report names it.
         y: labels, an array or a tree of arrays.
-        x: predictions, an array or a tree of arrays, all float32.
+        x: predictions, an array or a tree of arrays: all float32, or integers for metrics of class indices.
         plain: marks the case for checks that need only one batch.
         low, high: the range in which predictions have a meaning; a tuple of one each for the leaves of `x` if they
             differ, see `bounds`.
@@ -71,19 +71,26 @@ class Case(NamedTuple):
         return self._replace(**{part: tree.map(lambda leaf: leaf[rows], getattr(self, part)) for part in "yx"})
 
 
-def with_small_batches(cases: list[Case], rows: int) -> list[Case]:
-    """Return the cases with more of the first one's: its first rows twice, and batches of few rows."""
+def with_small_batches(cases: list[Case], rows: int, integers: bool = False) -> list[Case]:
+    """Return the cases with more of the first one's: its first rows twice, and batches of few rows.
+
+    Predictions become float32; `integers` keeps those that are.
+    """
     first = cases[0]
     twice = np.tile(np.arange(rows // 2), 2)
     more = [("duplicated rows", twice), *((f"batch of {count}", slice(count)) for count in (2, 1, 0))]
     cases = [*cases, *(first.take(some)._replace(name=name) for name, some in more)]
     return [
-        case._replace(x=tree.map(lambda leaf: leaf.astype(np.float32), case.x), plain=not i)
+        case._replace(x=tree.map(lambda leaf: _single(leaf, integers), case.x), plain=not i)
         for i, case in enumerate(cases)
     ]
 
 
-def load(text: str, seed: int) -> list[Case]:
+def _single(leaf: np.ndarray, integers: bool) -> np.ndarray:
+    return leaf if integers and leaf.dtype.kind in "biu" else leaf.astype(np.float32)
+
+
+def load(text: str, seed: int, integers: bool = False) -> list[Case]:
     """Return a user's cases, from an `.npz` file or a function.
 
     Args:
@@ -92,6 +99,7 @@ def load(text: str, seed: int) -> list[Case]:
             `targets.resolve`): a function of a seed that returns `{name: (y_true, y_pred)}`. Both of the pair are
             arrays, or dicts, tuples or lists of arrays.
         seed: passed to the function.
+        integers: whether predictions may be integers, such as class indices.
 
     Raises:
         TargetError: if the file does not exist, or if the cases have another form.
@@ -123,16 +131,16 @@ def load(text: str, seed: int) -> list[Case]:
         arrays = [*labels, *predictions]
         if (
             not (labels and predictions)
-            or any(leaf.dtype.kind != "f" for leaf in predictions)
+            or any(leaf.dtype.kind not in ("biuf" if integers else "f") for leaf in predictions)
             or any(leaf.dtype.kind not in "biuf" for leaf in labels)
             or not all(leaf.ndim for leaf in arrays)
             or len({len(leaf) for leaf in arrays}) > 1
         ):
             raise TargetError(
-                f"case {name!r} of {text} must have float `y_pred` and numeric `y_true` with as many rows. "
-                f"Received: {case.described}"
+                f"case {name!r} of {text} must have {'numeric' if integers else 'float'} `y_pred` and numeric `y_true` "
+                f"with as many rows. Received: {case.described}"
             )
-        cases.append(case._replace(x=tree.map(lambda leaf: leaf.astype(np.float32), x)))
+        cases.append(case._replace(x=tree.map(lambda leaf: _single(leaf, integers), x)))
     return cases
 
 

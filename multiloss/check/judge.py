@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from multiloss.check import checks, compare
-from multiloss.check.checks.base import Finding, Findings, Replies, Request, Run, Scale, flat
+from multiloss.check.checks.base import Check, Finding, Findings, Replies, Request, Run, Scale, flat
 from multiloss.check.pool import Reply
 from multiloss.check.report import KINDS, Cell
 
@@ -36,6 +36,7 @@ def judged(
     names: Sequence[str],
     requests: Mapping[str, Mapping[str, Mapping[Any, Request]]],
     replies: Mapping[str, Mapping[str, Reply]],
+    table: Mapping[str, Check] = checks.ALL,
 ) -> dict[tuple[str, str], Findings | str]:
     """Return what each check found on each backend, or why it does not apply.
 
@@ -44,12 +45,13 @@ def judged(
         names: of the checks.
         requests: backend -> check -> the check's requests.
         replies: backend -> key of a request -> its reply.
+        table: the checks by name.
     """
     results: dict[tuple[str, str], Findings | str] = {}
     for name in names:
         answers = {b: Replies(requests[b].get(name, {}), replies[b]) for b in run.described}
         for backend in run.described:
-            check = checks.ALL[name]
+            check = table[name]
             if why := check.why_not(run, backend):
                 results[name, backend] = why
                 continue
@@ -58,10 +60,11 @@ def judged(
     return results
 
 
-def severity(finding: Finding) -> tuple[int, float, int]:
-    """Return what sorts failures, the worst first."""
+def severity(finding: Finding) -> tuple[int, bool, float, int]:
+    """Return what sorts failures: the worst first, but those of batches that can be shown before others."""
     ratio = finding.difference.ratio if finding.difference else 0.0
-    return KINDS.index(finding.kind), -ratio, finding.batch.size if finding.batch else 0
+    size = finding.batch.size if finding.batch else 0
+    return KINDS.index(finding.kind), size > _SHOWN, -ratio, size
 
 
 def cell_of(check: str, backend: str, found: Findings | str, line: str) -> Cell:
@@ -87,7 +90,7 @@ def cell_of(check: str, backend: str, found: Findings | str, line: str) -> Cell:
     if not found.all and (check != "runs" or found.missing):
         if found.note and not found.missing:
             return Cell(check, backend, "not applicable", found.note)
-        return Cell(check, backend, "not checked", undecided or "the loss could not be run: see the other rows")
+        return Cell(check, backend, "not checked", undecided or "it could not be run: see the other rows")
     most = max(numbers, key=lambda case: numbers[case].ratio, default=None)
     detail = ". ".join(filter(None, [found.note, f"undecided at {undecided}" if undecided else ""]))
     error, tolerance = (None, None) if most is None else numbers[most]

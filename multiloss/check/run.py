@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import math
 import shlex
 import sys
@@ -17,17 +18,19 @@ from multiloss import _backends
 from multiloss.check import checks as rows
 from multiloss.check import families, hints, judge, pool, slopes, tree
 from multiloss.check import search as searching
-from multiloss.check.checks import CHECKS
-from multiloss.check.checks.base import FORWARD_ONLY, Findings, Request, Run, flat, has_gradient
+from multiloss.check.checks import CHECKS, metrics
+from multiloss.check.checks.base import FORWARD_ONLY, Check, Findings, Missing, Request, Run, flat, has_gradient
+from multiloss.check.checks.metrics import METRIC_CHECKS, MetricRun, weights_of, with_mixed
 from multiloss.check.checks.settings import KERAS_DTYPE
 from multiloss.check.inputs import Case
 from multiloss.check.pool import Reply, Worker, Workers
 from multiloss.check.report import KINDS, Cell, Report, read_known
+from multiloss.check.report.contents import brief
 from multiloss.check.slopes import Truth
 from multiloss.check.targets import resolve, text_of
 
 # The checks that look at every batch, and need its value in eager mode.
-_OF_CASES = {"value", "finite", "gradient", "empty_batch"}
+_OF_CASES = frozenset({"value", "finite", "gradient", "empty_batch"})
 # The backend whose float64 values are the truth when there is no oracle: first the one that needs no compiler.
 _REFERENCES = ("torch", "jax", "tensorflow")
 
@@ -50,10 +53,11 @@ def check_loss(
     timeout: float = pool.TIMEOUT,
     memory: float = pool.MEMORY,
     search: int = 0,
+    metric: bool = False,
     workers: Workers | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
-    """Check a Keras loss against an oracle, and for consistency, on every backend.
+    """Check a Keras loss or metric against an oracle, and for consistency, on every backend.
 
     Each backend runs in its own process. With an oracle, values are compared with its values and gradients with its
     numerical derivatives, in float64. Without one, they are compared with the loss's own values in float64, and between
@@ -61,26 +65,33 @@ def check_loss(
 
     A plain function is called as `compile` calls it, with tensors cast to floatx, unless it has the attribute
     `exact_labels = True`. A loss whose gradient is not that of its values on purpose has the attribute
-    `straight_through = True`: its gradient is finite and the same on all backends, or it fails.
+    straight_through = True`: its gradient is finite and the same on all backends, or it fails.
+
+    A `keras.metrics.Metric` has checks of its own, `METRIC_CHECKS`: among others, that one update with all rows gives
+    what updates with any batches of them give. A metric that depends on the division into batches on purpose, as one
+    of pairs within a batch, has the attribute `batch_dependent = True`.
 
     Args:
-        target: the loss: a string as in `multiloss check` (`module:attribute` or `path.py:attribute`, followed by a
-            call if there are arguments), or a function, a `Loss` class or instance that another process can import.
+        target: the loss or metric: a string as in `multiloss check` (`module:attribute` or `path.py:attribute`, and a
+            call if there are arguments), or a function, a class or an instance that another process can import.
         oracle: None, or a NumPy function of the same two arguments, given in the same way. It returns values of the
-            same shape, or a scalar, which is compared with the reduced loss.
+            same shape, or a scalar, which is compared with the reduced loss. That of a metric takes all rows and
+            returns the numbers of its result, an array or a dict with sorted keys; it may take weights as a third.
         inputs: a family of `multiloss.check.FAMILIES`; shapes, as in "y: int[B] in 0..3, x: prob[B, 4]" (see
             `multiloss.check.spec`); the path of an `.npz` file; or a function of a seed (or its string) that returns
             `{name: (y_true, y_pred)}`, arrays or dicts, tuples and lists of them. None chooses by the target's name.
         backends: names, or a mapping of names to Python interpreters; None for all backends installed here.
         seed: seed of the random inputs.
-        checks: the checks to run, from `CHECKS`; None for all.
+        checks: the checks to run, from `CHECKS`, or `METRIC_CHECKS` for a metric; None for all.
         skip: checks not to run.
         known: a file of known failures, see `multiloss.check.report.read_known`.
         fail_on: the kinds of failures that make the report fail, from `multiloss.check.report.KINDS`.
         timeout: seconds until a request to a worker is given up.
         memory: GiB that one request may take beyond what its worker had before.
         search: how many more random cases to draw for values and gradients, from the family or from seeds of the
-            function of inputs. The smallest failing case is shown. Needs hypothesis.
+            function of inputs. The smallest failing case is shown. Needs hypothesis; not for metrics.
+        metric: whether a plain function is one for `compile(metrics=...)`, which takes the mean of its values. What is
+            a `keras.metrics.Metric` is recognised without.
         workers: worker processes to use and leave running; None for new ones.
         progress: called with the backend, the number of completed requests, and their total.
 
@@ -89,7 +100,7 @@ def check_loss(
 
     Raises:
         CheckError, TargetError: both are ValueErrors: if a target, oracle, input or backend is not available, takes
-            other arguments, or if the oracle returns another shape.
+            other arguments, or if the oracle cannot be called with them.
         OSError: if the file of known failures cannot be read.
 
     Example:
@@ -107,7 +118,9 @@ def check_loss(
         raise CheckError(f"`memory` must be a number of GiB > 0. Received: {memory}")
     if unknown := [kind for kind in fail_on if kind not in KINDS]:
         raise CheckError(f"`fail_on` must be among {', '.join(KINDS)}. Received: {unknown[0]!r}")
-    chosen = _choose(checks, skip)
+    for argument, names in (("checks", checks or ()), ("skip", skip)):
+        if unknown := [check for check in names if check not in CHECKS and check not in METRIC_CHECKS]:
+            raise CheckError(f"`{argument}` must be among {', '.join(CHECKS)}. Received: {unknown[0]!r}")
     expected = read_known(known) if known is not None else None
     target_text, oracle_text = text_of(target), None if oracle is None else text_of(oracle)
     function = None if oracle is None else (resolve(oracle) if isinstance(oracle, str) else oracle)
@@ -115,16 +128,27 @@ def check_loss(
         raise CheckError(f"`oracle` must be callable. Received: {oracle_text}")
     pythons, missing, unchecked = _chosen(backends)
     if expected is not None:
-        asked = [*chosen, *(["search"] if search else [])]
+        some = METRIC_CHECKS if metric else dict.fromkeys((*CHECKS, *METRIC_CHECKS))
+        asked = [check for check in some if check not in skip and (checks is None or check in ("runs", *checks))]
+        asked += ["search"] if search else []
         cells = [Cell(check, backend, "not checked") for check in asked for backend in (*pythons, *missing)]
         Report(target_text, oracle_text, "", seed, "", {}, tuple(cells), {}, 0.0).with_known(expected)  # raise early
     with contextlib.ExitStack() as stack:
         kept = workers or stack.enter_context(Workers())
         mine = {backend: kept.get(backend, python, timeout, memory) for backend, python in pythons.items()}
-        job = _Job(target_text, oracle_text, function, inputs, seed, chosen, mine, progress, search)
-        cells = [*[_not_installed(backend) for backend in missing], *job.cells()]
+        asked_for: Any = (target_text, oracle_text, function, inputs, seed, (checks, skip), mine, progress, search)
+        job = (_MetricJob if metric else _Job)(*asked_for)
+        described, cells = job.describe()
+        if any(description["metric"] for description in described.values()) and not metric:
+            job = _MetricJob(*asked_for)
+            described, cells = job.describe()
+        cells = [
+            *[_not_installed(backend) for backend in missing],
+            *cells,
+            *(job.cells(described) if described else []),
+        ]
     report = Report(
-        target=target_text,
+        target=f"{target_text} ({job.what})" if job.what else target_text,
         oracle=oracle_text,
         inputs=job.inputs_text,
         seed=seed,
@@ -139,12 +163,17 @@ def check_loss(
     return report if expected is None else report.with_known(expected)
 
 
-def _choose(checks: Sequence[str] | None, skip: Sequence[str]) -> tuple[str, ...]:
+def _choose(
+    table: Mapping[str, Check], what: str, checks: Sequence[str] | None, skip: Sequence[str]
+) -> tuple[str, ...]:
     for argument, names in (("checks", checks or ()), ("skip", skip)):
-        if unknown := [check for check in names if check not in CHECKS]:
-            raise CheckError(f"`{argument}` must be among {', '.join(CHECKS)}. Received: {unknown[0]!r}")
-    some = CHECKS if checks is None else ("runs", *checks)
-    return tuple(check for check in CHECKS if check in some and check not in skip)
+        if unknown := [check for check in names if check not in table]:
+            of = f" of {what}" if what else ""
+            raise CheckError(f"`{argument}`{of} must be among {', '.join(table)}. Received: {unknown[0]!r}")
+    some = {*table} if checks is None else {"runs", *checks}
+    if {"value", "gradient"} & (some - {*skip}):
+        some.add("finite")  # to which both leave what is not finite on any backend
+    return tuple(check for check in table if check in some and check not in skip)
 
 
 def _chosen(
@@ -178,6 +207,11 @@ def _not_installed(backend: str) -> Cell:
 class _Job:
     """One run of all checks. `cells` runs them; the other members are for the report."""
 
+    table: Mapping[str, Check] = rows.ALL
+    of_cases = _OF_CASES
+    what = ""  # what the target is, where it is no loss
+    flag = ""  # the option that says so
+
     def __init__(
         self,
         target: str,
@@ -185,13 +219,14 @@ class _Job:
         function: Any,
         given: Any,
         seed: int,
-        checks: tuple[str, ...],
+        checks: tuple[Sequence[str] | None, Sequence[str]],
         workers: Mapping[str, Worker],
         progress: Callable[[str, int, int], None] | None,
         draws: int,
     ):
         self.target, self.oracle, self.function, self.seed = target, oracle, function, seed
-        self.checks, self.workers, self.draws = checks, workers, draws
+        self.asked, self.workers, self.draws = checks, workers, draws
+        self.checks: tuple[str, ...] = ()
         self.progress = progress
         self.given, self.inputs_text = given, given if isinstance(given, str) else ""
         self.versions: dict[str, str] = {}
@@ -201,32 +236,30 @@ class _Job:
 
     # --- the run, from start to end ----------------------------------------------------------------------------------
 
-    def cells(self) -> list[Cell]:
+    def cells(self, described: dict[str, dict[str, Any]]) -> list[Cell]:
         """Send the requests, wait for the replies, and judge them."""
-        described, cells = self.describe()
-        if not described:
-            return cells
+        self.checks = _choose(self.table, self.what, *self.asked)
         self.versions = {backend: description["versions"] for backend, description in described.items()}
         cases = self.cases(described)
-        run = Run(self.target, cases, self.kind, self.seed, described, oracle=self.function is not None)
+        run = self.run_of(cases, described)
         self.ask_oracle_first(run)
         replies: dict[str, dict[str, Reply]] = {backend: {} for backend in described}
-        if _OF_CASES & set(self.checks):
+        if self.of_cases & set(self.checks):
             self.ask_eager(run, replies)
             self.refuse_bad_targets(run)
         run.scale = judge.scale_of(run)
         requests = {
             backend: {
-                name: rows.ALL[name].requests(run, backend)
+                name: self.table[name].requests(run, backend)
                 for name in self.checks
-                if not rows.ALL[name].why_not(run, backend)
+                if not self.table[name].why_not(run, backend)
             }
             for backend in described
         }
         self.ask_rest(run, requests, replies)
-        found = judge.judged(run, self.checks, requests, replies)
+        found = judge.judged(run, self.checks, requests, replies, self.table)
         self.lost(found, requests, replies)
-        cells += [judge.cell_of(*key, result, self.line(*key)) for key, result in found.items()]
+        cells = [judge.cell_of(*key, result, self.line(*key)) for key, result in found.items()]
         if any(isinstance(result, Findings) and result.note == KERAS_DTYPE for result in found.values()):
             self.notes.append(KERAS_DTYPE)
         cells = [dataclasses.replace(c, detail="") if c.detail == KERAS_DTYPE else c for c in cells]
@@ -237,7 +270,7 @@ class _Job:
 
     def describe(self) -> tuple[dict[str, dict[str, Any]], list[Cell]]:
         """Return the description of the target by each backend, and a cell for each that has none."""
-        request = Request("describe", target=self.target)
+        request = self.description()
         answers = self.gather({backend: [request] for backend in self.workers}, restarts=0)
         described = {backend: replies[request.key] for backend, replies in answers.items()}
         errors = [reply for reply in described.values() if reply.status == "error"]
@@ -253,17 +286,25 @@ class _Job:
         ]
         return {backend: reply.result for backend, reply in described.items() if reply.status == "done"}, cells
 
+    def description(self) -> Request:
+        """Return the request for a description of the target."""
+        return Request("describe", target=self.target)
+
+    def run_of(self, cases: list[Case], described: dict[str, dict[str, Any]]) -> Run:
+        """Return what is known at first."""
+        return Run(self.target, cases, self.kind, self.seed, described, oracle=self.function is not None)
+
     def cases(self, described: Mapping[str, dict[str, Any]]) -> list[Case]:
         """Return the batches that are asked for."""
         given = self.given
         if callable(given):
             given, self.inputs_text = text_of(given), text_of(given)
         if given is None:
-            given = families.guess(self.target)
+            given = families.guess(self.target, metric=bool(self.what))
             self.inputs_text = f"{given} (guessed from the name; --inputs selects others)"
         self.logits = any(description["from_logits"] for description in described.values())
         self.logits = self.logits or "from_logits=True" in self.target
-        self.kind, cases = given, families.batches(given, self.seed, self.logits)
+        self.kind, cases = given, families.batches(given, self.seed, self.logits, integers=bool(self.what))
         return cases
 
     # --- requests ----------------------------------------------------------------------------------------------------
@@ -297,7 +338,7 @@ class _Job:
             backend: [one for some in of.values() for one in some.values() if one.key not in replies[backend]]
             for backend, of in requests.items()
         }
-        wanted = bool(_OF_CASES & set(self.checks))
+        wanted = bool(self.of_cases & set(self.checks))
         able = self.references(run)
         if wanted and self.function is None and able:
             rest[able[0]] = [*(self.exact(run, case) for case in run.cases), *rest[able[0]]]
@@ -411,25 +452,21 @@ class _Job:
         )
 
     def differentiated(self, run: Run, case: Case) -> bool:
-        """Whether numerical derivatives are wanted, which of a straight-through loss mean nothing."""
-        return bool(case.size) and not case.large and "gradient" in self.checks and not run.straight_through
+        """Whether the gradients of a case are compared with numerical derivatives."""
+        return bool(case.size) and not case.large and not run.straight_through and "gradient" in self.checks
 
     def refuse_bad_targets(self, run: Run) -> None:
-        """Raise if no backend could run the loss on the plain case, or if the oracle returns another shape."""
+        """Raise if no backend could run the loss on the plain case."""
         plain = run.plain
         first = [reply for answers in run.eager.values() if (reply := answers.get(plain.name)) is not None]
         if first and all(reply.status == "error" for reply in first):
             if first[0].message.startswith("TargetError: returned a function"):
                 raise _error(hints.uncalled(self.target), first[0])
             given = None if self.given is None else self.inputs_text
-            message = hints.misfit(self.target, plain, first[0].message, given, first[0].traceback)
+            message = hints.misfit(
+                self.target, plain, first[0].message, given, first[0].traceback, brief(first[0].message)
+            )
             raise _error(message, first[0])
-        if self.function is None:
-            return
-        wanted = np.shape(self.of_oracle(plain))
-        for reply in first:
-            if reply.status == "done" and (got := reply.result["value"].shape) != wanted:
-                raise CheckError(f"`oracle` must return the shape of the loss, {got}. Received: {wanted}")
 
     # --- more about failures -----------------------------------------------------------------------------------------
 
@@ -512,7 +549,7 @@ class _Job:
 
     def line(self, check: str, backend: str) -> str:
         """Return a command that reproduces one cell."""
-        words = ["multiloss check", shlex.quote(self.target)]
+        words = ["multiloss check", shlex.quote(self.target), *([self.flag] if self.flag else [])]
         words += [] if self.oracle is None else ["--oracle", shlex.quote(self.oracle)]
         words += ["--inputs", shlex.quote(self.inputs_text.partition(" (")[0])] if self.inputs_text else []
         alone = self.oracle is not None or check not in ("value", "finite", "gradient", "fit", "empty_batch")
@@ -522,6 +559,90 @@ class _Job:
         words += [w for b, p in pythons.items() if p != sys.executable for w in ("--backend", shlex.quote(f"{b}={p}"))]
         words += ["--seed", str(self.seed)] if self.seed else []
         return " ".join([*words, *([] if check == "runs" else ["--only", check])])
+
+
+class _MetricJob(_Job):
+    """One run of all checks of a metric."""
+
+    table = metrics.ALL
+    of_cases = frozenset(METRIC_CHECKS)
+    what = "a metric"
+
+    def description(self) -> Request:
+        return Request("describe_metric", target=self.target)
+
+    def run_of(self, cases: list[Case], described: dict[str, dict[str, Any]]) -> Run:
+        if self.draws:
+            raise CheckError(f"`search` must be 0 for a metric. Received: {self.draws}")
+        self.flag = "" if all(description["own"] for description in described.values()) else "--metric"
+        weights = self.function is not None and _takes(self.function, 3)
+        cases = with_mixed(cases, self.seed)
+        known = MetricRun(self.target, cases, self.kind, self.seed, described, oracle=self.function is not None)
+        return dataclasses.replace(known, oracle_weights=weights)
+
+    def ask_oracle_first(self, run: Run) -> None:
+        self.compared = "with its own result in float64, and between backends"
+        if self.function is not None:
+            self.compared = f"with {self.oracle}, in float64"
+            self.numbers(run.plain, tree.leaves(run.plain.x))
+
+    def numbers(self, case: Case, x: Sequence[np.ndarray], weights: Any = None) -> Any:
+        """Return all numbers of the oracle's result."""
+        arguments = (np.ones(case.rows) if weights is None else weights,) if _takes(self.function, 3) else ()
+        try:
+            with np.errstate(all="ignore"):
+                return metrics.flat(self.function(case.y, tree.like(case.x, x), *arguments))
+        except (Missing, Exception, SystemExit) as error:  # user code may raise anything
+            raised = "" if isinstance(error, Missing) else f"{type(error).__name__}: "
+            takes = "(y_true, y_pred, sample_weight)" if arguments else "(y_true, y_pred)"
+            raise CheckError(
+                f"`oracle` fails on {case.name!r}: {raised}{error}. It takes {takes}, here {case.described}"
+            ) from error
+
+    def oracle_truths(self, run: Run) -> None:
+        def truth(case: Case, weights: Any = None) -> Any:
+            def value(x: list[np.ndarray]) -> Any:
+                return self.numbers(case, x, weights)
+
+            return slopes.plain(value, tree.leaves(case.x), case.bounds, self.seed)
+
+        for case in run.cases:
+            try:
+                run.truths[case.name] = truth(case)
+            except CheckError as error:
+                if not case.optional and case.rows:
+                    raise
+                run.untrue[case.name] = str(error)
+        if isinstance(run, MetricRun) and run.oracle_weights:
+            run.weighted = truth(run.main, weights_of(run.main))
+
+    def exact(self, run: Run, case: Case) -> Request:
+        return Request("exact_metric", target=self.target, y=case.y, x=case.x, bounds=case.bounds, seed=self.seed)
+
+    def refuse_bad_targets(self, run: Run) -> None:
+        oracle, self.function = self.function, None
+        super().refuse_bad_targets(run)
+        self.function = oracle
+        if oracle is None:
+            return
+        wanted = len(self.numbers(run.plain, tree.leaves(run.plain.x)))
+        for backend in run.described:
+            result = run.value_of(backend, run.plain)
+            if result is not None and len(result["value"]) != wanted:
+                count = len(result["value"])
+                raise CheckError(f"`oracle` must return as many numbers as the metric, {count}. Received: {wanted}")
+
+    def smaller(self, run: Run, cells: list[Cell], found: Mapping[tuple[str, str], Any]) -> list[Cell]:
+        return cells
+
+
+def _takes(function: Any, count: int) -> bool:
+    """Whether a function takes so many arguments by position."""
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 _PRINTED = 2**20  # bytes; frameworks print some, too

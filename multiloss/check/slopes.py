@@ -12,14 +12,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 ROUNDING = 2.0**-24  # of float32
+# A correct formula may be off by this many times the effect of rounding its inputs to float32.
+ROUNDINGS = 8.0
 RATIO = 4.0
 # The first step relative to the spread of the inputs. For functions that round to float32 inside, whose difference
 # quotients need larger steps, the other one.
 STEP, COARSE_STEP = 2e-2, 0.32
-# For functions of ordered numbers, as a minimum is, where rounding has put equal numbers into an order: far smaller.
+# For numbers that are equal but for rounding, whose order must not change within a step.
 TINY_STEP = 2.0**-30
 _STEPS = 4  # at once
 _LEVELS = 8  # the last step is 1e-21 of the first, for logarithms and quotients near 0
+# Functions of more numbers are evaluated a few times only.
+_FEW = 1000
 # A gradient that is as close as this, relative to the largest entry, needs no finer steps.
 CLOSE = 2e-5
 
@@ -32,7 +36,7 @@ class Slopes(NamedTuple):
         error: estimate of their error; infinite where the quotients do not converge.
         open: whether one of the two sides is unknown, or numbers of x are tied, so that a gradient that differs may be
             right.
-        moved: how much rounding x to float32 changes them, for the numbers where it matters, else 0.
+        moved: how much rounding may change them, for the numbers where it matters, else 0.
     """
 
     lower: np.ndarray
@@ -59,7 +63,7 @@ class Truth(NamedTuple):
 
     Attributes:
         value: the function's value.
-        moved: how much rounding x to float32 changes the value, in its shape.
+        moved: how much rounding may change the value, in its shape.
         slopes: derivatives of `sum(upstream_of(value.shape) * value)`, or None.
         single: whether the value has no more than the 24 bits of float32, although computed from float64.
     """
@@ -75,10 +79,10 @@ def upstream_of(shape: Sequence[int]) -> np.ndarray:
     return (1 + 0.5 * np.cos(np.arange(int(np.prod(shape))))).reshape(shape).astype(np.float32)
 
 
-def rounded(x: np.ndarray, seed: int, pairs: int = 1) -> list[np.ndarray]:
-    """Return pairs of copies of x, each number moved by a float32 rounding: up in one copy, down in the other."""
-    ups = np.random.default_rng(seed).choice([-1.0, 1.0], (pairs, *x.shape))
-    return [x * (1 + ROUNDING * sign * up) for up in ups for sign in (1, -1)]
+def rounded(x: np.ndarray, seed: int, roundings: float = 1.0) -> list[np.ndarray]:
+    """Return two copies of x, each number moved by so many float32 roundings: up in one copy, down in the other."""
+    up = np.random.default_rng([seed, int(roundings)]).choice([-1.0, 1.0], x.shape)  # the terms of a sum may cancel
+    return [x * (1 + roundings * ROUNDING * sign * up) for sign in (1, -1)]
 
 
 def truth(
@@ -120,11 +124,10 @@ def truth(
         value = at(flat)
         factors = upstream_of(value.shape).astype(np.float64)
         others = [at(point) for point in rounded(flat, seed)]
-        moved = np.max([np.abs(other - value) for other in others], axis=0, initial=0.0)
-        seen = np.array([value, *others])
-        single = bool(seen.size) and np.array_equal(seen, seen.astype(np.float32), equal_nan=True)
-        # Values that float32 holds exactly, as whole numbers, are no sign of rounding to it.
-        single = single and bool(np.any(seen != np.round(seen * 2.0**12) / 2.0**12))
+        further = [at(point) for point in rounded(flat, seed, ROUNDINGS)]
+        changes = [ROUNDINGS * (other - value) for other in others] + [other - value for other in further]
+        moved = np.max(np.abs([*changes, *_clipped(at, flat, high)]), axis=0, initial=0.0)
+        single = _single([value, *others])
         found = None
         if differentiate and flat.size:
             change = np.max([abs(float(np.sum(np.nan_to_num(other - value) * factors))) for other in others])
@@ -136,20 +139,93 @@ def truth(
             wrong = disagreeing(found, gradients)
             if wrong.any():
                 found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, first))
-                # Finer steps are for those that rounding does not explain; then, finer ones than rounding, for ties.
+                # Finer steps are for those that rounding does not explain.
                 left = disagreeing(found, gradients)
                 if left.any():
                     finer = derivatives(total, flat, noise, low, high, gradients, first, left)
                     finer = finer._replace(moved=found.moved)
                     found = Slopes(*(np.where(left, a, b) for a, b in zip(finer, found, strict=True)))
-                    for step in (first,) if single else (first, TINY_STEP):
-                        moved_by = _moved(total, flat, noise, low, high, found, left, seed, step)
-                        found = found._replace(moved=np.maximum(found.moved, moved_by))
-                    # Derivatives depend on the order of equal numbers, and what a framework picks in each operation
-                    # need not be the order of any point near x.
-                    if not single and moved_by.max() > 1e-3 * found.size:
+                    again = _moved(total, flat, noise, low, high, found, left, seed, first)
+                    found = found._replace(moved=np.maximum(found.moved, again))
+                    left = disagreeing(found, gradients)
+                    if left.any() and not single and _tied(total, flat, noise, low, high, found, left, seed):
                         found = found._replace(open=found.open | left)
     return Truth(value, moved, found, single)
+
+
+def _clipped(at: Callable[[np.ndarray], np.ndarray], x: np.ndarray, high: np.ndarray) -> list[np.ndarray]:
+    """Return changes of a function at the end of what it clips, for predictions of 1.
+
+    The end is a constant that float32 rounds: 1 - 1e-7 is 1 - 1.2e-7, of whose difference from 1 a logarithm is off by
+    1%. It is unknown, so that two roundings are tried at each of its magnitudes.
+    """
+    ends = (x == 1) & ((high == 1) | ((x >= 0) & (x <= 1)).all())
+    steps = 2.0 ** -np.arange(6, 24)
+    return [at(np.where(ends, 1 - s, x)) - at(np.where(ends, 1 - s - 2 * ROUNDING, x)) for s in steps if ends.any()]
+
+
+class Plain(NamedTuple):
+    """A function's value at x in float64, of a function without derivatives, as metrics are.
+
+    Attributes:
+        value: the function's value.
+        moved: how much rounding may change the value, in its shape.
+        smooth: the same without jumps. A jump where x is a tie, as at a threshold, is no matter of rounding.
+        single: as in `Truth`.
+        slopes: None, as in `Truth`.
+    """
+
+    value: np.ndarray
+    moved: np.ndarray
+    smooth: np.ndarray
+    single: bool
+    slopes: Slopes | None = None
+
+
+def plain(
+    function: Callable[[list[np.ndarray]], Any],
+    leaves: Sequence[np.ndarray],
+    bounds: Sequence[tuple[float, float]],
+    seed: int,
+) -> Plain:
+    """Evaluate a function that need not be smooth.
+
+    Args:
+        function: takes the arrays of x, in float64 where they are floats, and returns numbers of any shape.
+        leaves: the arrays of x.
+        bounds: the range of each array, inside which it is rounded.
+        seed: for the direction in which x is rounded.
+    """
+    floats = [leaf for leaf in leaves if leaf.dtype.kind == "f"]
+    sizes = [leaf.size for leaf in floats]
+    ends = [ends for leaf, ends in zip(leaves, bounds, strict=True) if leaf.dtype.kind == "f"]
+    low, high = np.repeat(np.reshape(ends, (-1, 2)), sizes, axis=0).T
+    flat = np.concatenate([np.zeros(0), *map(np.ravel, floats)])
+
+    def at(point: np.ndarray) -> np.ndarray:
+        parts = iter(np.split(np.clip(point, low, high), np.cumsum(sizes)[:-1]))
+        moved = [next(parts).reshape(leaf.shape) if leaf.dtype.kind == "f" else leaf for leaf in leaves]
+        return np.asarray(function(moved), np.float64)
+
+    def changes(roundings: float) -> np.ndarray:
+        others = [at(point) for point in rounded(flat, seed, roundings)] if flat.size else []
+        seen.extend(others)
+        return np.asarray(np.abs(np.array([*others, value]) - value).max(axis=0))
+
+    with np.errstate(all="ignore"):
+        value = at(flat)
+        seen = [value]
+        moved = changes(ROUNDINGS)
+        less = changes(ROUNDINGS / 256) if moved.any() else moved
+        clipped = np.max(np.abs(_clipped(at, flat, high)), axis=0, initial=0.0) if flat.size <= _FEW else 0.0
+    return Plain(value, moved + clipped, np.where(less > moved / 2, 0.0, moved) + clipped, _single(seen))
+
+
+def _single(values: Sequence[np.ndarray]) -> bool:
+    """Return whether values have no more than the bits of float32."""
+    some = all(np.array_equal(value, value.astype(np.float32), equal_nan=True) for value in values if value.size)
+    # Values that float32 holds exactly, as whole numbers, are no sign of rounding to it.
+    return some and any(bool(np.any(value != np.round(value * 2.0**12) / 2.0**12)) for value in values)
 
 
 def derivatives(
@@ -185,10 +261,10 @@ def derivatives(
         for entry in map(int, np.flatnonzero(left)):
             for k in range(level * _STEPS, (level + 1) * _STEPS):
                 step = first * spread * RATIO**-k
-                ahead, behind = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))
-                actual = abs((x[entry] + step) - x[entry]) or np.inf
-                for side, quotient in ((sides[1], ahead), (sides[-1], behind), (middle, (ahead + behind) / 2)):
-                    side.add(entry, quotient, noise / actual)
+                (ahead, up), (behind, down) = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))
+                sides[1].add(entry, ahead, noise / up)
+                sides[-1].add(entry, behind, noise / down)
+                middle.add(entry, (ahead + behind) / 2, noise / min(up, down))
         found = _combine(sides[1], sides[-1], middle, x, low, high)
         # A slope that would change the value by less than 1e-3 of itself over the spread is as good as 0.
         size = max(found.size, 1e-3 * abs(here) / spread)
@@ -207,11 +283,14 @@ def disagreeing(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
     return wrong
 
 
-def _quotient(total: Callable[[np.ndarray], float], x: np.ndarray, entry: int, step: float, here: float) -> float:
+def _quotient(
+    total: Callable[[np.ndarray], float], x: np.ndarray, entry: int, step: float, here: float
+) -> tuple[float, float]:
+    """Return a difference quotient and the length of its step, as rounded: NaN and infinity if that is 0."""
     point = x.copy()
     point[entry] += step
-    actual = point[entry] - x[entry]
-    return (total(point) - here) / actual if actual else float("nan")
+    actual = float(point[entry] - x[entry])
+    return ((total(point) - here) / actual, abs(actual)) if actual else (float("nan"), float("inf"))
 
 
 class _Side:
@@ -246,9 +325,8 @@ def _combine(ahead: _Side, behind: _Side, middle: _Side, x: np.ndarray, low: np.
     opened = np.zeros(x.shape, bool)
     for side, other, end in ((ahead, behind, low), (behind, ahead, high)):
         # The other side does not converge: it is outside the range, or the function jumps or is vertical there.
-        # (A slope of 0 has an error that is larger than 0, and is known all the same.)
-        both = np.fmax(np.abs(other.value), np.abs(side.value))
-        lone = (other.error > 0.1 * both) | np.isnan(other.value)
+        # A slope of 0 beside another one, as at the end of a hinge, is a kink.
+        lone = (other.error > 0.1 * np.fmax(np.abs(other.value), np.abs(side.value))) | np.isnan(other.value)
         lone &= (side.error <= 0.01 * np.abs(side.value)) | (side.error <= 1e-6 * other.error)
         lone &= ~smooth
         lower, upper = np.where(lone, side.value, lower), np.where(lone, side.value, upper)
@@ -273,13 +351,33 @@ def _moved(
     A single one of them may be unchanged by luck.
     """
     change = 0.0
-    others = rounded(x, seed, pairs=2)
-    if first == TINY_STEP:  # which puts equal numbers into an order, and those of one sign stay equal
-        ups = np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape))
-        others = [x * (1 + ROUNDING * up) for up in ups]
-    for other in others:
-        there = derivatives(total, other, noise, low, high, (), first, where)
-        off = np.maximum(np.abs(there.lower - slopes.lower), np.abs(there.upper - slopes.upper)) - there.error
-        known = where & np.isfinite(off)
-        change = max(change, float(off[known].max(initial=0.0)))
+    for roundings, times in ((1.0, ROUNDINGS), (ROUNDINGS, 1.0)):
+        for other in rounded(x, seed, roundings):
+            there = derivatives(total, other, noise, low, high, (), first, where)
+            # How far beyond the sides here: where x was at a kink and no longer is, one of them remains.
+            off = times * np.maximum(np.maximum(slopes.lower - there.lower, there.upper - slopes.upper), 0.0)
+            known = where & np.isfinite(off)
+            change = max(change, float(off[known].max(initial=0.0)))
     return np.where(where, change, 0.0)
+
+
+def _tied(
+    total: Callable[[np.ndarray], float],
+    x: np.ndarray,
+    noise: float,
+    low: np.ndarray,
+    high: np.ndarray,
+    slopes: Slopes,
+    where: np.ndarray,
+    seed: int,
+) -> bool:
+    """Return whether derivatives depend on the order of equal numbers, as those of minima of minima do.
+
+    What a framework picks in each of these operations need not be the order of any point near x.
+    """
+    for sizes in np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape)):
+        there = derivatives(total, x * (1 + ROUNDING * sizes), noise, low, high, (), TINY_STEP, where)
+        off = np.maximum(slopes.lower - there.lower, there.upper - slopes.upper) - there.error - slopes.error
+        if (off[where] > 1e-3 * slopes.size).any():
+            return True
+    return False

@@ -5,7 +5,7 @@
     name          = y (or y_true) | x (or y_pred)    and, for dicts and tuples,   .key or .0
 
 B is the number of rows, all other dimensions are integers. With an integer instead of B, every batch has so many rows.
-Predictions `x` are of a kind of real numbers. The kinds, which `KINDS` describes:
+Predictions `x` are of a kind of real numbers, of a metric of any kind. The kinds, which `KINDS` describes:
 
     y.labels: int[B, 8] in 0..4, y.mask: bool[B, 8], x: float[B, 8]
     y: ids[B], x: unit[B, 16]
@@ -121,8 +121,8 @@ def is_spec(text: str) -> bool:
     return bool(re.match(r"\s*[\w.]+\s*:(\s|\s*\w+\s*\[)", text))
 
 
-def parse(text: str) -> tuple[Tree, Tree]:
-    """Return the trees of entries for y and x.
+def parse(text: str, integers: bool = False) -> tuple[Tree, Tree]:
+    """Return the trees of entries for y and x; `integers` allows predictions of all kinds.
 
     Raises:
         TargetError: for another form; the message shows the place.
@@ -157,7 +157,7 @@ def parse(text: str) -> tuple[Tree, Tree]:
         kind = take(r"(\w+)", f"a kind ({', '.join(KINDS)})")[1]
         if kind not in KINDS:
             raise wrong(f"a kind ({', '.join(KINDS)})", start)
-        if part is found["x"] and kind in _INTEGERS:
+        if part is found["x"] and kind in _INTEGERS and not integers:
             raise wrong(f"real predictions ({', '.join(k for k in KINDS if k not in _INTEGERS)})", start)
         shape: list[int | None] = []
         end = take(r"(\[)", "`[`, and dimensions such as `B, 8`,")
@@ -196,14 +196,14 @@ def parse(text: str) -> tuple[Tree, Tree]:
     return y, x
 
 
-def cases(text: str, seed: int) -> list[Case]:
+def cases(text: str, seed: int, integers: bool = False) -> list[Case]:
     """Return the cases of a specification, the same for the same seed.
 
     They are random values, tied ones, the ends of the range, labels all at one end, duplicated rows, batches of 2, 1
     and 0 rows, and more than 65,504 predictions in many rows. The last is left out for `ids`, whose rows are compared
-    in pairs, and with a fixed number of rows all that have another are.
+    in pairs, and with a fixed number of rows all that have another are. `integers` allows predictions of all kinds.
     """
-    y, x = parse(text)
+    y, x = parse(text, integers)
     rng = np.random.default_rng(seed)
     made = [
         _case(y, x, rng, name, style) for name, style in zip(("random", "tied values", "sure"), STYLES, strict=True)
@@ -222,7 +222,7 @@ def cases(text: str, seed: int) -> list[Case]:
     if not any(entry.kind == "ids" for entry in labels):
         rows = -(-_LARGE * _ROWS // made[0].size)
         made.append(_case(y, x, rng, "many rows", rows=rows)._replace(optional=True))
-    return with_small_batches(made, _ROWS)
+    return with_small_batches(made, _ROWS, integers)
 
 
 def _case(y: Tree, x: Tree, rng: Any, name: str, style: str = "random", rows: int = _ROWS) -> Case:

@@ -35,13 +35,20 @@ class AsCompiled(keras.losses.Loss):  # type: ignore[misc]  # Keras has no types
         if not said(self.function, "exact_labels"):
             return super().__call__(y_true, y_pred, sample_weight)
         cast = [ops.convert_to_tensor(leaf, dtype=self.dtype) for leaf in tree.leaves(y_pred)]
-        return self.function(y_true, tree.like(y_pred, cast))
+        return _numbers(self.function(y_true, tree.like(y_pred, cast)))
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Align ranks and call the function."""
         if not tree.bare(y_true) or not tree.bare(y_pred):
-            return self.function(y_true, y_pred)
-        return self.function(*_aligned(y_true, y_pred))
+            return _numbers(self.function(y_true, y_pred))
+        return _numbers(self.function(*_aligned(y_true, y_pred)))
+
+
+def _numbers(value: Any) -> Any:
+    """Return the value of a loss, and raise for that of a factory, which Keras would try to reduce."""
+    if callable(value):
+        raise targets.TargetError("returned a function")
+    return value
 
 
 def said(loss: Any, attribute: str) -> bool:
@@ -107,10 +114,7 @@ def function_of(
         x_leaves = x_leaves if cast is None else [ops.cast(leaf, cast) for leaf in x_leaves]
         x_leaves = x_leaves if masked is None else [masked(leaf) for leaf in x_leaves]
         given = (tree.like(y, y_leaves), tree.like(x, x_leaves))
-        value = loss(*given) if weight is None else loss(*given, weight)
-        if callable(value):
-            raise targets.TargetError("returned a function")
-        return value
+        return loss(*given) if weight is None else loss(*given, weight)
 
     return function
 
@@ -209,11 +213,16 @@ def exact(
 
 
 def describe(target: str) -> dict[str, Any]:
-    """Return properties of the target, and the versions of the backend and Keras."""
+    """Return properties of the target, and the versions of the backend and Keras.
+
+    "metric" is whether it is a `keras.metrics.Metric`, which `metric_tasks` is for.
+    """
+    backends.forget()  # what another check compiled of this target would not be compiled again
     loss, is_loss = build(target)
     config = loss.get_config() if is_loss else {}
     return {
         "loss": is_loss,
+        "metric": isinstance(_given(loss), keras.metrics.Metric),
         "modes": backends.MODES,
         "versions": backends.version(),
         "from_logits": bool(config.get("from_logits", False)),
@@ -229,21 +238,14 @@ def config(target: str, y: Tree, x: Tree) -> dict[str, Any]:
     kept = loss.get_config()
     parameters = inspect.signature(type(loss).__init__).parameters.values()
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
-    again = type(loss).from_config(kept)
+    again, other = type(loss).from_config(kept), _in_float64(target)
     return {
         "lost": [name for name in named if name not in kept and name != "dtype"],
         "before": ops.convert_to_numpy(loss(y, x)),
         "after": ops.convert_to_numpy(again(y, x)),
-        **_dtypes(target, lambda other: type(other).from_config(other.get_config())),
+        "dtypes": None if other is None else (other.dtype, type(other).from_config(other.get_config()).dtype),
+        "dtype named": other is not None and "dtype" in other.get_config(),
     }
-
-
-def _dtypes(target: str, round_trip: Callable[[Any], Any]) -> dict[str, Any]:
-    """Return the dtypes of a loss in float64 before and after a round trip, and whether its config has a dtype."""
-    other = _in_float64(target)
-    if other is None:
-        return {"dtypes": None, "dtype kept": True}
-    return {"dtypes": (other.dtype, round_trip(other).dtype), "dtype kept": "dtype" in other.get_config()}
 
 
 def _in_float64(target: str) -> Any:
@@ -261,13 +263,13 @@ def _in_float64(target: str) -> Any:
     return other if other.dtype == "float64" else None
 
 
-def _model(loss: Any, x: np.ndarray, **options: Any) -> Any:
+def _model(loss: Any, x: np.ndarray) -> Any:
     """Return a model with a single dense layer close to the identity, compiled with the loss."""
     size = x.shape[-1]
     layer = keras.layers.Dense(size)
     model = keras.Sequential([keras.Input(x.shape[1:]), layer])
     layer.set_weights([0.9 * np.eye(size, dtype=np.float32), np.full(size, 0.05, np.float32)])
-    model.compile(optimizer=keras.optimizers.SGD(0.01), loss=loss, **options)
+    model.compile(optimizer=keras.optimizers.SGD(0.01), loss=loss)
     return model
 
 
@@ -277,26 +279,18 @@ def _given(loss: Any) -> Any:
 
 
 def save(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:
-    """Save a compiled model, load it, and return the losses before and after."""
+    """Save a compiled model, load it, and return the losses of its predictions before and after."""
     loss, is_loss = build(target)
     given = _given(loss)
     name = getattr(given, "__name__", type(given).__name__)
-    mine = {name: type(given) if is_loss else given}
-
-    def through_a_file(model: Any) -> Any:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.keras"
-            model.save(path)
-            return keras.models.load_model(path, custom_objects=mine)
-
-    model = _model(given, x, run_eagerly=True)  # as the loaded one does: compiling both takes JAX seconds
-    before = model.evaluate(x, y, batch_size=len(x), verbose=0)
-    after = through_a_file(model).evaluate(x, y, batch_size=len(x), verbose=0)
-    return {
-        "before": before,
-        "after": after,
-        **_dtypes(target, lambda other: through_a_file(_model(other, x)).loss),
-    }
+    model = _model(given, x)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        again = keras.models.load_model(path, custom_objects={name: type(given) if is_loss else given}).loss
+    predicted = model(x)
+    again = again if isinstance(again, keras.losses.Loss) else AsCompiled(again)
+    return {"before": ops.convert_to_numpy(loss(y, predicted)), "after": ops.convert_to_numpy(again(y, predicted))}
 
 
 def fit(target: str, y: np.ndarray, x: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""`python -m multiloss.check.worker`: the process of one backend, which does the tasks of `tasks`."""
+"""`python -m multiloss.check.worker`: the process of one backend, which does the tasks of losses and metrics."""
 
-from multiloss.check import loop, tasks
+from multiloss.check import loop, metric_tasks, tasks
 
 if __name__ == "__main__":
-    loop.serve(tasks.TASKS)
+    loop.serve({**tasks.TASKS, **metric_tasks.TASKS})

@@ -43,6 +43,8 @@ class RowsWithoutPositives(keras.metrics.Mean):  # type: ignore[misc]  # Keras h
         0.5
     """
 
+    batch_dependent = True  # for `multiloss check`: a row's positives are in its batch
+
     def __init__(
         self,
         name: str | None = "rows_without_positives",

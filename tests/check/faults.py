@@ -203,3 +203,158 @@ class Distance(keras.losses.Loss):
 
     def get_config(self):
         return {**super().get_config(), "dtype": self.dtype}
+
+
+class SqrtOfZero(Right):
+    """The root of the error, whose gradient is NaN or infinite where truth and prediction coincide."""
+
+    def call(self, y, x):
+        return ops.sqrt(super().call(y, x))
+
+
+class LogOfZero(Right):
+    """NaN where truth and prediction coincide."""
+
+    def call(self, y, x):
+        value = super().call(y, x)
+        return value * ops.log(value)
+
+
+class NoFloat64OnTorch(Right):
+    def call(self, y, x):
+        if BACKEND == "torch" and keras.backend.standardize_dtype(x.dtype) == "float64":
+            raise TypeError("no float64 here")
+        return super().call(y, x)
+
+
+class WrongOrRaises(Right):
+    """Wrong for many rows, and refuses two."""
+
+    def call(self, y, x):
+        if len(x) == 2:
+            raise ValueError("two rows")
+        return super().call(y, x) * 1.001
+
+
+class Raises(Right):
+    def call(self, y, x):
+        raise ValueError("never")
+
+
+class StraightThrough(Right):
+    """The gradient of the error, with the values of a count."""
+
+    straight_through = True
+
+    def call(self, y, x):
+        error = super().call(y, x)
+        return error + ops.stop_gradient(ops.floor(error) - error)
+
+
+class StraightThroughUnsaid(StraightThrough):
+    straight_through = False
+
+
+class StraightThroughNaN(StraightThrough):
+    def call(self, y, x):
+        return super().call(y, x) + 0 * ops.sqrt(keras.losses.mean_squared_error(y, x))
+
+
+class StraightThroughOtherOnTorch(StraightThrough):
+    def call(self, y, x):
+        value = super().call(y, x)
+        return value + (value - ops.stop_gradient(value) if BACKEND == "torch" else 0)
+
+
+class OffAbove64Rows(Right):
+    def call(self, y, x):
+        return super().call(y, x) * (1.001 if len(x) > 64 else 1)
+
+
+class Flat(Right):
+    """Values `[B * T]` of predictions `[B, T, D]`."""
+
+    def call(self, y, x):
+        value = super().call(y, x)
+        return ops.reshape(value, (-1,)) if len(x.shape) == 3 else value
+
+
+class Broadcast(Right):
+    """Labels of `[B]` against predictions of `[B, 1]`: all with all."""
+
+    def call(self, y, x):
+        return self.factor * ops.mean(ops.square(x - y), axis=-1)
+
+
+class RefusesEmpty(Right):
+    def call(self, y, x):
+        if not len(x):
+            raise ValueError("no rows")
+        return super().call(y, x)
+
+
+class RefusesEmptyOnTorch(RefusesEmpty):
+    def call(self, y, x):
+        return super().call(y, x) if BACKEND == "torch" else Right.call(self, y, x)
+
+
+class WrongForTwoRows(Right):
+    """Only rows that are together show it."""
+
+    def call(self, y, x):
+        return super().call(y, x) * (1.001 if len(x) > 1 else 1)
+
+
+def expanded_distances(y, x):
+    """`Distance` by |a|^2 + |b|^2 - 2 a b, of which little is left at an offset, on every backend alike."""
+    y = ops.reshape(y, (-1,))
+    same = ops.cast(ops.equal(y[:, None], y), x.dtype)
+    squares = ops.sum(ops.square(x), axis=-1)
+    return ops.sum(same * (squares[:, None] + squares - 2 * ops.matmul(x, ops.transpose(x))), axis=1) / x.shape[-1]
+
+
+def product(y_true, y_pred):
+    """As plain as a function can be: right only if both are tensors of one dtype."""
+    return y_true * y_pred
+
+
+def exactly(y_true, y_pred):
+    """Refuse labels that were cast."""
+    if "int" not in str(y_true.dtype):
+        raise TypeError(f"labels of {y_true.dtype}")
+    return ops.mean(ops.square(y_pred - ops.cast(y_true, y_pred.dtype)), axis=-1)
+
+
+def exactly_said(y_true, y_pred):
+    return exactly(y_true, y_pred)
+
+
+exactly_said.exact_labels = True
+
+
+def make(factor=1.0, power=2.0):
+    """A factory, which a call with labels and predictions does not disturb."""
+    return lambda y_true, y_pred: factor * ops.mean(ops.abs(y_pred - y_true) ** power, axis=-1)
+
+
+def masked(y_true, y_pred, wrong=0.0):
+    """The mean error of the labels that the mask has, of a dict."""
+    mask = ops.cast(y_true["mask"], y_pred.dtype)
+    error = ops.square(y_pred - ops.cast(y_true["labels"], y_pred.dtype)) * mask
+    return ops.sum(error, axis=-1) / ops.maximum(ops.sum(mask, axis=-1), 1.0) + wrong * ops.sum(error, axis=-1)
+
+
+class Gaussian(keras.losses.Loss):
+    """Predictions are a mean and a logarithm of a variance."""
+
+    def __init__(self, wrong=0.0, name="gaussian", reduction="sum_over_batch_size", dtype=None):
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        self.wrong = wrong
+
+    def call(self, y, x):
+        mean, log_variance = x
+        error = ops.square(mean - y) * ops.exp(-log_variance)
+        return ops.mean(error + log_variance + self.wrong * ops.stop_gradient(log_variance), axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "wrong": self.wrong, "dtype": self.dtype}

@@ -1,6 +1,6 @@
 """Which row of the checker finds which fault of `planted.py`. Plain data: nothing of Keras is imported.
 
-tests/check/test_planted.py holds the checker to it.
+Other rows may fail too: what is computed in float16 is also infinite at 1e4. The named row must.
 """
 
 from typing import NamedTuple
@@ -65,14 +65,8 @@ PLANTED = {
         "crossentropy_of_logits", "masks", "crossentropy", "value", None, why=_FORMULA
     ),
     "epsilon of 1e-2": Planted("crossentropy_large_epsilon", "masks", "crossentropy", "value", None, why=_FORMULA),
-    "ties counted twice": Planted(
-        "largest_error_counts_ties",
-        "regression",
-        "largest",
-        "value",
-        None,
-        why="the same on every backend, and in float64; at a tie the value jumps, and has no slope to compare with",
-    ),
+    # At a tie the value jumps; its slopes on both sides are those of one of the two.
+    "ties counted twice": Planted("largest_error_counts_ties", "regression", "largest", "value", "gradient"),
     "batch of 1 squeezed": Planted("squared_error_squeezed", "regression", "squared", "value", "value"),
     "all labels the same": Planted(
         "batch_hard_fills_with_largest", "labels-embeddings", "batch_hard", "value", None, why=_FORMULA

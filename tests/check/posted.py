@@ -129,7 +129,7 @@ class FocalLoss(keras.losses.Loss):
         y_pred = ops.clip(y_pred, 1e-4, 1.0 - 1e-4)
         pt = y_true * y_pred + (1 - y_true) * (1 - y_pred)
         w = y_true * self.alpha + (1 - y_true) * (1 - self.alpha)
-        return ops.mean(-w * ops.power(1.0 - pt, self.gamma) * ops.log(pt), axis=-1)
+        return ops.mean(-w * ops.power(1.0 - pt, self.gamma) * ops.log(pt), axis=(1, 2, 3))
 
     def get_config(self):
         config = super().get_config()
@@ -428,4 +428,4 @@ class FocalLossWithoutConfig(keras.losses.Loss):
     def call(self, y_true, y_pred):
         y_pred = ops.clip(y_pred, 1e-4, 1.0 - 1e-4)
         pt = y_true * y_pred + (1 - y_true) * (1 - y_pred)
-        return ops.mean(-ops.power(1.0 - pt, self.gamma) * ops.log(pt), axis=-1)
+        return ops.mean(-ops.power(1.0 - pt, self.gamma) * ops.log(pt), axis=(1, 2, 3))

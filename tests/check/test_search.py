@@ -28,7 +28,7 @@ def test_a_fault_that_the_cases_miss_is_found_and_made_small(workers):
     (cell,) = report.failures
     assert (cell.check, cell.backend, cell.case) == ("search", "torch", "drawn")
     assert cell.detail == "value: value differs from the oracle"
-    assert cell.reproduce.endswith("--only value --only gradient --search 400")
+    assert cell.reproduce.endswith("--only value,finite,gradient --search 400")
     (note,) = report.notes
     shown = dict(line.split(" = ") for line in note.splitlines()[1:])
     y, x = (eval(shown[name], {"np": np}) for name in ("y_true", "y_pred"))
@@ -62,7 +62,7 @@ def test_a_worker_that_is_lost_ends_the_search():
 
 def test_what_cannot_be_searched_is_refused(monkeypatch, command, capsys, tmp_path, workers):
     np.savez(tmp_path / "batch.npz", y_true=np.ones(3, np.float32), y_pred=np.ones(3, np.float32))
-    with pytest.raises(TargetError, match="`search` needs a family or a function of a seed"):
+    with pytest.raises(TargetError, match="`search` needs a family, a specification or a function of a seed"):
         searched("Right", workers, inputs=str(tmp_path / "batch.npz"), search=1)
     with pytest.raises(CheckError, match=r"`search` must be an integer >= 0\. Received: -1"):
         searched("Right", workers, search=-1)

@@ -29,7 +29,7 @@ REFUSED = {
         "`backends` must map jax to an interpreter. Received: '/",
     ),
     "no equals sign": (["json:loads", "--backend", "jax"], "`--backend` must be NAME=PYTHON. Received: 'jax'"),
-    "unknown check": (["json:loads", "--only", "speed"], "`checks` must be among runs, value, gradient"),
+    "unknown check": (["json:loads", "--only", "speed"], "`checks` must be among runs, value, finite, gradient"),
     "no file of known": (["json:loads", "--known", "no_such.txt"], "No such file or directory: 'no_such.txt'"),
     "oracle missing": (["json:loads", "--oracle", "json:nothing"], "'json:nothing' could not be evaluated: NameError"),
     "search": (["json:loads", "--search", "-1"], "`search` must be an integer >= 0. Received: -1"),
@@ -38,7 +38,7 @@ REFUSED = {
         "`--fail-on` must be among wrong, crash, nan, setting, separated by commas. Received: 'slow'",
     ),
     "no kinds": (["json:loads", "--fail-on", ""], "separated by commas. Received: ''"),
-    "no checks": (["json:loads", "--only", "value,"], "`checks` must be among runs, value, gradient"),
+    "no checks": (["json:loads", "--only", "value,"], "`checks` must be among runs, value, finite, gradient"),
 }
 
 

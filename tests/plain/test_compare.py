@@ -11,11 +11,27 @@ def test_half_precision_is_rounded_to_nearest_even():
     assert np.isinf(compare.halved(x[4:], "float16")).all()
 
 
-def test_kinks_allow_any_slope_between_the_sides():
-    x = np.zeros((1, 1), np.float32)
-    points, steps = compare.points(x)
-    slopes = compare.slopes(np.abs(points).sum(axis=(1, 2)), steps, x.shape)
-    assert (slopes.lower, slopes.upper) == (-1, 1)
-    assert compare.gradient_difference(np.array([[0.5]]), [slopes], 1e-4).ratio == 0
-    assert compare.gradient_difference(np.array([[1.1]]), [slopes], 1e-4).ratio > 100
-    assert compare.gradient_difference(np.array([[np.nan]]), [slopes], 1e-4).ratio == np.inf
+def test_the_error_is_the_worst_relative_to_its_tolerance():
+    off = compare.difference([1.0, 2.0, 3.0], [1.0, 2.5, 3.1], np.array([1.0, 1.0, 0.01]))
+    assert off == (3.1 - 3.0, 0.01)
+    assert off.ratio == (3.1 - 3.0) / 0.01
+    assert compare.difference([2.0], [2.0], 0.0).ratio == 0  # what is exact needs no tolerance
+    assert compare.difference([2.0], [2.5], 0.0).ratio == np.inf
+    assert compare.difference(np.zeros((0, 3)), np.zeros((0, 3)), 0.5) == (0, 0.5)
+
+
+def test_what_is_not_finite_must_match():
+    special = np.array([np.nan, np.inf, -np.inf])
+    assert compare.difference(special, special, 1.0).ratio == 0
+    for got, wanted in ((np.nan, 1.0), (1.0, np.nan), (np.inf, -np.inf), (np.inf, 1.0), (1.0, np.inf)):
+        assert compare.difference([got, 0.0], [wanted, 0.0], 1.0).ratio == np.inf, (got, wanted)
+    assert compare.Difference(float("nan"), 1.0).ratio == np.inf
+
+
+def test_another_shape_is_infinitely_far():
+    assert compare.difference(np.zeros(3), np.zeros((3, 1)), [1.0, 2.0]) == (np.inf, 2.0)
+
+
+def test_the_largest_number_is_a_finite_one():
+    assert compare.largest([1.0, -3.0, np.inf, np.nan]) == 3
+    assert compare.largest([np.nan]) == compare.largest([]) == 0

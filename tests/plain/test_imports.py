@@ -147,6 +147,7 @@ IMPORTS = {
     "multiloss.check": {
         "multiloss.check.*",
         "multiloss.check.checks",
+        "multiloss.check.checks.metrics",
         "multiloss.check.families",
         "multiloss.check.pool",
         "multiloss.check.report",
@@ -175,7 +176,8 @@ IMPORTS = {
     # In the worker: frameworks' modes, tasks made of them, and the loop.
     "multiloss.check.backends": set(),
     "multiloss.check.tasks": {f"multiloss.check.{name}" for name in ("backends", "loop", "slopes", "targets", "tree")},
-    "multiloss.check.worker": {"multiloss.check.loop", "multiloss.check.tasks"},
+    "multiloss.check.metric_tasks": {f"multiloss.check.{name}" for name in ("backends", "slopes", "targets", "tree")},
+    "multiloss.check.worker": {"multiloss.check.loop", "multiloss.check.metric_tasks", "multiloss.check.tasks"},
     # Outside: what checks request and conclude, and the cells of that.
     "multiloss.check.checks": {"multiloss.check.checks.*"},
     "multiloss.check.checks.*": {
@@ -199,13 +201,14 @@ IMPORTS = {
         "multiloss.check.checks",
         "multiloss.check.checks.*",
         *(f"multiloss.check.{name}" for name in ("families", "hints", "inputs", "judge", "pool", "report")),
+        "multiloss.check.report.contents",
         *(f"multiloss.check.{name}" for name in ("search", "slopes", "targets", "tree")),
     },
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {
         "multiloss",
         "multiloss._backends",
-        *(f"multiloss.check.{name}" for name in ("checks", "families", "pool", "report", "run")),
+        *(f"multiloss.check.{name}" for name in ("checks", "checks.metrics", "families", "pool", "report", "run")),
     },
     "multiloss.check.*": {
         "multiloss.check.*",

@@ -176,6 +176,7 @@ class Run:
 
     def request(self, case: Case, **options: Any) -> Request:
         """Return the request for the value and gradients of a case."""
+        options = {"reduction": "none", "gradient": True, **options}  # equal requests have equal keys
         return Request("run", target=self.target, y=case.y, x=case.x, **options)
 
     def value_request(self, backend: str, case: Case) -> Request:
@@ -188,9 +189,9 @@ class Run:
         return reply.result if reply is not None and reply.status == "done" else None
 
     def value_tolerance(self, wanted: Any, moved: Any) -> Any:
-        """Return the tolerance of a value that rounding x changes by so much."""
+        """Return the tolerance of a value that rounding may change by so much."""
         size = max(compare.largest(wanted), self.scale.value)
-        return compare.VALUE * size + compare.ROUNDINGS * np.nan_to_num(moved)
+        return compare.VALUE * size + np.nan_to_num(moved)
 
     def agrees(self, truth: Truth, value: Any) -> bool:
         """Whether a value is a truth, but for rounding."""

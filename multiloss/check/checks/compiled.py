@@ -23,7 +23,7 @@ def _unknown_modes(run: Run, backend: str) -> list[str]:
     return [mode for mode in run.described[backend]["modes"] if "unknown" in mode]
 
 
-def _of_one_form(cases: list[Case]) -> list[Case]:
+def of_one_form(cases: list[Case]) -> list[Case]:
     """Return the cases that have the axes of the first one, but for the number of rows."""
 
     def form(case: Case) -> Any:
@@ -35,7 +35,7 @@ def _of_one_form(cases: list[Case]) -> list[Case]:
 def _first_cases(run: Run) -> list[Case]:
     """Return batches of one shape, of which the later ones show what was captured when the first was traced."""
     some = [run.plain, *[case for case in run.cases if not case.large and case.size and not case.plain]]
-    return [case for case in _of_one_form(some) if case.rows == run.plain.rows][:3]
+    return [case for case in of_one_form(some) if case.rows == run.plain.rows][:3]
 
 
 class _Modes(Check):
@@ -99,7 +99,7 @@ class UnknownBatch(_Modes):
 
     def some(self, run: Run) -> list[Case]:
         small = [case for case in run.cases if case.rows in (0, 1) and not case.optional]
-        return _of_one_form([run.plain, *small])
+        return of_one_form([run.plain, *small])
 
 
 class Retracing(Check):

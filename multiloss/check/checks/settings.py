@@ -28,15 +28,6 @@ class _OfModels(Check):
         return {self.name: Request(self.name, target=run.target, y=run.plain.y, x=run.plain.x)}
 
 
-def _same_dtype(run: Run, result: Any, found: Findings) -> None:
-    """Fail if a dtype that the class has in its config gets lost; that Keras leaves it out is a note of the report."""
-    before, after = result["dtypes"] or ("", "")
-    if before != after and result["dtype kept"]:
-        found.fail(run.plain.name, f"dtype {before} becomes {after}", "setting")
-    elif before != after:
-        found.note = KERAS_DTYPE
-
-
 class Config(Check):
     """A loss made anew from its config is the same."""
 
@@ -57,7 +48,11 @@ class Config(Check):
             if result["lost"]:
                 lost = ", ".join(f"`{name}`" for name in result["lost"])
                 found.fail(plain.name, f"`get_config` leaves out {lost}: lost when the loss is saved", "setting")
-            _same_dtype(run, result, found)
+            before, after = result["dtypes"] or ("", "")
+            if before != after and result["dtype named"]:
+                found.fail(plain.name, f"dtype {before} becomes {after}", "setting")
+            elif before != after:
+                found.note = KERAS_DTYPE
             off = run.close(result["after"], result["before"], backend)
             found.add(plain.name, off, "value differs after the round trip through `get_config`", "setting")
 
@@ -70,7 +65,6 @@ class Save(_OfModels):
     def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
         with found.at(run.plain.name):
             result = replies[backend]["save"]
-            _same_dtype(run, result, found)
             off = run.close(result["after"], result["before"], backend)
             found.add(run.plain.name, off, "value differs after saving and loading a model", "setting")
 

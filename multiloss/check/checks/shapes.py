@@ -109,10 +109,7 @@ class Rank(Check):
         return {case.x.ndim: case for case in reversed(run.cases) if case.size and not case.large}
 
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
-        asked = {
-            name: Request("run", target=run.target, y=y, x=x, reduction="none")
-            for name, (y, x) in self._columns(run).items()
-        }
+        asked = {name: run.request(run.plain._replace(y=y, x=x)) for name, (y, x) in self._columns(run).items()}
         return asked | {rank: run.value_request(backend, case) for rank, case in self._ranks(run).items()}
 
     def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:

@@ -64,12 +64,15 @@ class Value(_OfCases):
             return
         wanted, moved = truth
         if np.shape(got) != np.shape(wanted):
-            found.fail(case.name, f"shape {list(np.shape(got))}, expected {list(np.shape(wanted))}", batch=case)
+            shapes = f"value of shape {list(np.shape(got))}, expected {list(np.shape(wanted))}"
+            found.fail(case.name, f"{shapes}: it differs from {by}", batch=case)
             return
         off = compare.difference(got, wanted, run.value_tolerance(wanted, moved))
-        kind = "wrong" if _finite(got) or not _finite(wanted) else "nan"
-        what = "value" if kind == "wrong" else f"value is {_first(got)}: it"
-        found.add(case.name, off, f"{what} differs from {by}", kind, case)
+        if nowhere_finite(run, case, "value") and not off.ratio <= 1:
+            found.undecided(case.name, f"value is {_first(got)}: see `finite`")
+            return
+        what = "value" if _finite(got) or not _finite(wanted) else f"value is {_first(got)}: it"
+        found.add(case.name, off, f"{what} differs from {by}", "wrong" if what == "value" else "nan", case)
 
     @staticmethod
     def shape(run: Run, backend: str, case: Case) -> tuple[int, ...] | None:
@@ -110,33 +113,38 @@ def _first(array: Any) -> str:
     return str(array[~np.isfinite(array)][0])
 
 
+def _bad(result: Any, what: str) -> bool:
+    """Whether values or gradients are not finite."""
+    if result is None or result[what] is None:
+        return False
+    return not _finite(flat(result[what]) if what == "gradient" else result[what])
+
+
+def nowhere_finite(run: Run, case: Case, what: str) -> bool:
+    """Whether values or gradients are not finite on any backend."""
+    results = [result for b in run.described if (result := run.value_of(b, case)) is not None]
+    return all(_bad(result, what) for result in results if result[what] is not None)
+
+
 class Finite(_OfCases):
-    """Nothing is NaN or infinite: neither values, unless the oracle says so, nor gradients where values are finite."""
+    """Values, unless the oracle says so, and gradients are not NaN or infinite on every backend.
+
+    What one backend alone has is found by the comparison with the others.
+    """
 
     name = "finite"
 
     def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
         truth = run.truths.get(case.name)
-        value, gradient = result["value"], result["gradient"]
         if run.oracle and truth is not None and not _finite(truth.value):
             return
-        for what, array in (("value", value), ("gradient", gradient)):
-            if array is None:
-                continue
-            flattened = flat(array) if what == "gradient" else np.ravel(array)
-            where = [b for b in run.described if self._bad(run.value_of(b, case), what)]
-            everywhere = ", on every backend" if len(where) == len(run.described) > 1 else ""
-            bad = not np.isfinite(flattened).all()
-            detail = f"{what} is {_first(flattened)}{everywhere}" if bad else ""
-            found.require(case.name, not bad, detail, "nan", case)
+        everywhere = ", on every backend" if len(run.described) > 1 else ""
+        for what in ("value", "gradient"):
+            bad = _bad(result, what) and nowhere_finite(run, case, what)
+            array = flat(result[what]) if what == "gradient" and bad else result[what]
+            found.require(case.name, not bad, f"{what} is {_first(array)}{everywhere}" if bad else "", "nan", case)
             if bad:
                 return
-
-    @staticmethod
-    def _bad(result: Any, what: str) -> bool:
-        if result is None or result[what] is None:
-            return False
-        return not np.isfinite(flat(result[what]) if what == "gradient" else result[what]).all()
 
 
 class Gradient(_OfCases):
@@ -151,8 +159,14 @@ class Gradient(_OfCases):
         if run.straight_through:
             found.note = "straight-through, by intent: finite and the same on all backends"
         super().verdict(run, backend, replies, found)
-        mine = [result["gradient"] for case in run.cases if case.size and (result := run.value_of(backend, case))]
-        if mine and all(gradient is None or not np.any(flat(gradient)) for gradient in mine):
+        some = [case for case in run.cases if case.size]
+        if not run.straight_through and all(case.large for case in some):
+            found.note = "finite; all batches are too large for numerical derivatives"
+        elif found.missing and all(not one.failed and (run.case(one.case) or run.plain).large for one in found.all):
+            found.all.clear()  # that it is finite for a large batch says nothing of the others
+        mine = [result["gradient"] for case in some if (result := run.value_of(backend, case))]
+        # For a single batch, which may be a minimum, it may be right.
+        if len(mine) > 1 and all(gradient is None or not np.any(flat(gradient)) for gradient in mine):
             found.fail(
                 run.plain.name, "the gradient is 0 for every batch: the loss cannot train a model", batch=run.plain
             )
@@ -166,6 +180,9 @@ class Gradient(_OfCases):
             found.fail(case.name, f"gradient of {got.size} numbers, expected {case.size}", batch=case)
             return
         finite = bool(np.isfinite(got).all())
+        if not finite and nowhere_finite(run, case, "gradient"):
+            found.undecided(case.name, f"gradient is {_first(got)}: see `finite`")
+            return
         if case.large or run.straight_through:
             other = self._other(run, backend, case) if run.straight_through else None
             if other is not None and finite:
@@ -182,15 +199,10 @@ class Gradient(_OfCases):
         slopes = truth.slopes
         known = np.isfinite(slopes.error)
         if not finite:
-            # Where there is no derivative either, `finite` says so.
-            if (~np.isfinite(got) & known & (slopes.error <= 0.1 * np.maximum(slopes.size, 1e-30))).any():
-                found.add(case.name, Difference(float("nan"), 1.0), *_NOT_FINITE, case)
-            else:
-                found.undecided(case.name, "neither the gradient nor a numerical derivative is finite")
+            found.add(case.name, Difference(float("nan"), 1.0), *_NOT_FINITE, case)
             return
         size = max(slopes.size, 1e-30)
-        rounding = compare.ROUNDINGS * slopes.moved + compare.CANCELLED * run.scale.gradient
-        tolerance = compare.GRADIENT * size + rounding
+        tolerance = compare.GRADIENT * size + slopes.moved + compare.CANCELLED * run.scale.gradient
         outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))
@@ -214,7 +226,7 @@ class Gradient(_OfCases):
             return None
         if len(found) == 2:
             return next(gradient for b, gradient in found.items() if b != backend)
-        return np.median(np.stack(list(found.values())), axis=0)
+        return np.nanmedian(np.stack(list(found.values())), axis=0)
 
 
 _NOT_FINITE = ("gradient is not finite", "nan")

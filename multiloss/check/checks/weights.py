@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from multiloss.check import tree
 from multiloss.check.checks.base import Check, Findings, Replies, Request, Run, has_gradient
 from multiloss.check.checks.compiled import compiled_modes
 from multiloss.check.compare import Difference
@@ -25,6 +26,11 @@ class _OfLosses(Check):
             reply = replies[backend].reply("none")
             why = "the worker was lost earlier" if reply is None else f"the loss could not be run: {reply.message}"
             found.undecided(run.plain.name, why)
+            return
+        shape = np.shape(replies[backend]["none"]["value"])
+        if shape and shape[0] != run.plain.rows:
+            detail = f"values of shape {list(shape)} for {run.plain.rows} rows: weights and masks of rows cannot apply"
+            found.fail(run.plain.name, detail, batch=run.plain)
             return
         self.judge(run, backend, replies[backend], found)
 
@@ -102,6 +108,11 @@ class Mask(_OfLosses):
 
     name = "mask"
 
+    def why_not(self, run: Run, backend: str) -> str:
+        if not tree.bare(run.plain.x):
+            return "predictions are a structure, whose masks Keras does not use"
+        return super().why_not(run, backend)
+
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         plain, mask, weights = run.plain, _mask(run), _weights(run)
         asked: dict[Any, Request] = {"none": run.request(plain)}
@@ -109,6 +120,7 @@ class Mask(_OfLosses):
             gradient = mode != "eager"  # compiled modes come with it
             asked[mode] = run.request(plain, mode=mode, mask=mask, reduction="sum", gradient=gradient)
         asked["weights"] = run.request(plain, weight=mask.astype(np.float32), reduction="sum", gradient=False)
+        asked["all weights"] = run.request(plain, weight=weights, reduction="sum", gradient=False)
         asked["masked weights"] = run.request(plain, weight=weights, mask=mask, reduction="sum", gradient=False)
         asked["product"] = run.request(plain, weight=weights * mask, reduction="sum", gradient=False)
         return asked
@@ -126,6 +138,9 @@ class Mask(_OfLosses):
         with found.at("mask and weights", plain, "with a mask and weights"):
             if _of_samples(run, rows):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
+                weighted = (each * _weights(run)).sum()
+                if run.close(mine["all weights"]["value"], weighted, backend).ratio > 1:
+                    return  # `sample_weight` says so
                 off = run.close(mine["masked weights"]["value"], (each * mask * _weights(run)).sum(), backend)
             else:
                 off = self._of_batch(run, backend, mine["masked weights"]["value"], mine["product"]["value"])
