@@ -130,7 +130,8 @@ PARTS = ("DiceLoss", "JaccardLoss", "MCCLoss", "FocalLoss", "CrossEntropyLoss")
 def smoothed(name, rng):
     """Arguments of a part of a sum, whose values are one a sample."""
     names = inspect.signature(getattr(losses, name)).parameters
-    return {option: DRAWS[option](rng) for option in ("smooth", "empty", "thresh", "gamma") if option in names}
+    options = {option: DRAWS[option](rng) for option in ("empty", "thresh", "gamma") if option in names}
+    return options | ({"smooth": log(rng, -7, 0)} if "smooth" in names else {})
 
 
 def set_of(name, number):

@@ -212,8 +212,8 @@ class Gradient(_OfCases):
         outside = np.where(np.isnan(outside), np.inf, outside)
         undecided = unknown & (outside > tolerance)
         if undecided.any():
-            why = f"numerical derivatives do not converge for {int(undecided.sum())} of {got.size} numbers"
-            found.undecided(case.name, why)
+            why = "numerical derivatives do not converge, or numbers are tied"
+            found.undecided(case.name, f"{why}, for {int(undecided.sum())} of {got.size} numbers")
         found.add(
             case.name,
             compare.worst(np.where(undecided, 0.0, outside), allowed),
