@@ -8,9 +8,10 @@ from multiloss.check.asserting import assert_consistent
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
+from multiloss.check.job import CheckError
 from multiloss.check.pool import Workers
 from multiloss.check.report import Cell, Report
-from multiloss.check.run import CheckError, check_loss
+from multiloss.check.run import check_loss
 from multiloss.check.targets import TargetError
 
 __all__ = [

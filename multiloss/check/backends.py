@@ -57,7 +57,7 @@ def prepare_metric(mode: str, metric: Any) -> tuple[Callable[..., None], Callabl
     if mode == "eager":
         return metric.update_state, metric.result
     if BACKEND == "jax":
-        return _jax_metric(metric)
+        return _jax_metric(metric)[:2]
     import tensorflow as tf
 
     compiled = None
@@ -78,10 +78,18 @@ def prepare_metric(mode: str, metric: Any) -> tuple[Callable[..., None], Callabl
     return update, tf.function(metric.result)
 
 
-def _jax_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any]]:
+def quick_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any], Callable[[], None]] | None:
+    """Return `update`, `result` and `start`, which makes the metric as new, of a backend that is slow in eager mode.
+
+    JAX compiles each operation for each shape there. None for other backends.
+    """
+    return _jax_metric(metric) if BACKEND == "jax" else None
+
+
+def _jax_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any], Callable[[], None]]:
     import jax
 
-    state = [variable.value for variable in metric.variables]
+    state = initial = [variable.value for variable in metric.variables]
     step = jax.jit(lambda state, batch, weight: metric.stateless_update_state(state, *batch, **weight))
     result = jax.jit(metric.stateless_result)
 
@@ -89,7 +97,11 @@ def _jax_metric(metric: Any) -> tuple[Callable[..., None], Callable[[], Any]]:
         nonlocal state
         state = step(state, batch, weight)
 
-    return update, lambda: result(state)
+    def start() -> None:
+        nonlocal state
+        state = initial
+
+    return update, lambda: result(state), start
 
 
 _compiled_for = ""

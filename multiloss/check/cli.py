@@ -15,6 +15,7 @@ from multiloss._backends import BACKENDS, installed
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
+from multiloss.check.job import CheckError
 from multiloss.check.pool import TIMEOUT
 from multiloss.check.report import KINDS
 from multiloss.check.run import check_loss
@@ -76,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.debug:
             traceback.print_exc()
         named = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
-        print(f"multiloss check: {named}{' '.join(str(error).split())}", file=sys.stderr)
+        # The lines of our own errors are meant so.
+        lines = str(error).splitlines() if isinstance(error, CheckError) else [" ".join(str(error).split())]
+        print(f"multiloss check: {named}" + "\n".join(lines), file=sys.stderr)
         return 2
     return report.exit_code
 

@@ -7,6 +7,9 @@ import numpy as np
 # float32 rounds to 6e-8. Formulas of some hundred operations, and sums of some dozen terms, stay within these.
 VALUE = 1e-5
 GRADIENT = 1e-4
+# What is left where terms of a gradient cancel, relative to the typical gradient: of terms that are larger than that,
+# as p / sum(p^2) is for a Dice loss of few pixels, half a dozen roundings of float32.
+CANCELLED = 32 * 2.0**-24
 # Machine epsilon times 8, for formulas of some dozen operations.
 HALF = {"float16": 8 * 2.0**-10, "bfloat16": 8 * 2.0**-7}
 # Numerical derivatives are trusted to this many times the estimate of their error.

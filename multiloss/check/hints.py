@@ -146,7 +146,7 @@ def uncalled(target: str) -> str:
     return f"{target} returned a function; call it: `{target.partition(':')[2]}(...)`"
 
 
-def misfit(target: str, case: Case, message: str, given: str | None, trace: str = "") -> str:
+def misfit(target: str, case: Case, message: str, given: str | None, trace: str = "", brief: str = "") -> str:
     """Return what to say where a loss raises on every backend: what it was given, and what may be given instead.
 
     Args:
@@ -155,11 +155,13 @@ def misfit(target: str, case: Case, message: str, given: str | None, trace: str 
         message: the error's text.
         given: the inputs that the user chose, None where they are guessed from the name.
         trace: the traceback.
+        brief: the error's text as it is shown; "" for all of it.
     """
-    lines = [f"{target} raises on every backend: {message}", f"It was given the batch {case.name!r}:"]
-    lines += [f"    {line}" for line in (*_ranges(case.y, "y_true"), *_ranges(case.x, "y_pred"))]
+    lines = [f"{target} raises on every backend: {brief or message}"]
     if known := hint(message, trace):
         return "\n".join([*lines, f"Hint: {known}"])
+    lines.append(f"It was given the batch {case.name!r}:")
+    lines += [f"    {line}" for line in (*_ranges(case.y, "y_true"), *_ranges(case.x, "y_pred"))]
     inputs = guess(target) if given is None else given
     guessed = "guessed from its name" if given is None else "as asked for"
     fitting = [next(lines for pattern, lines in _FITTING if re.search(pattern, message))]

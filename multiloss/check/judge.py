@@ -21,7 +21,14 @@ def scale_of(run: Run) -> Scale:
     ]
     values = [compare.largest(result["value"]) for result in results]
     gradients = [compare.largest(flat(result["gradient"])) for result in results if result["gradient"] is not None]
-    return Scale(*(float(np.median(sizes)) if sizes else 1.0 for sizes in (values, gradients)))
+    value, gradient = (float(np.median(sizes)) if sizes else 1.0 for sizes in (values, gradients))
+    # Most cases may have a gradient of 0.
+    plain = [
+        compare.largest(flat(result["gradient"]))
+        for backend in run.described
+        if (result := run.value_of(backend, run.plain)) is not None and result["gradient"] is not None
+    ]
+    return Scale(value, max(gradient, *plain, 0.0))
 
 
 def judged(

@@ -94,6 +94,34 @@ def _result(metric: Any, batches: Sequence[Batch] = ()) -> dict[str, Any]:
     return numbers(metric.result())
 
 
+_quick: dict[tuple[str, str], Any] = {}  # of the last target
+
+
+def _quick_result(target: str, batches: Sequence[Batch]) -> dict[str, Any]:
+    """Return the result of a new metric after some batches: compiled where eager mode is slow, if it can be."""
+    key = target, keras.config.floatx()
+    try:
+        if key not in _quick:
+            for other in [other for other in _quick if other[0] != target]:
+                del _quick[other]
+            _quick[key] = None  # unless it succeeds
+            metric = make(target)
+            if batches and not metric.variables:
+                _update(metric, batches[0])
+                metric.reset_state()
+            _quick[key] = backends.quick_metric(metric) if batches else _quick.pop(key)
+        if quick := _quick.get(key):
+            update, result, start = quick
+            start()
+            for batch in batches:
+                y, x, *weight = _tensors(batch)
+                update(y, x, **({"sample_weight": weight[0]} if weight else {}))
+            return numbers(result())
+    except Exception:
+        _quick[key] = None  # in eager mode it may still run
+    return _result(make(target), batches)
+
+
 def _result_or_none(metric: Any) -> Any:
     """Return the numbers of the result before any update, or None for a metric that has none then."""
     try:
@@ -102,15 +130,19 @@ def _result_or_none(metric: Any) -> Any:
         return None
 
 
-def stream(target: str, batches: list[Batch], mode: str = "eager", cast: str | None = None) -> dict[str, Any]:
-    """Return the result of a new metric after some batches, whose predictions are cast, in one mode."""
+def stream(target: str, batches: list[Batch], mode: str = "quick", cast: str | None = None) -> dict[str, Any]:
+    """Return the result of a new metric after some batches, whose predictions are cast, in one mode.
+
+    The mode "quick" is eager, but for backends that are slow then.
+    """
     return _either(lambda batches: _streamed(target, batches, mode, cast), batches)
 
 
 def _streamed(target: str, batches: Sequence[Batch], mode: str, cast: str | None) -> dict[str, Any]:
+    if mode == "quick" and cast is None:
+        return _quick_result(target, batches)
     metric = make(target)
-    if mode == "eager" and cast is None:
-        return _result(metric, batches)
+    mode = "eager" if mode == "quick" else mode
     if mode != "eager" and not metric.variables:  # made by the first update, which `fit` has done before it compiles
         _update(metric, batches[0])
         metric.reset_state()
@@ -127,7 +159,7 @@ def exact(target: str, y: Tree, x: Tree, bounds: list[tuple[float, float]], seed
     with backends.in_float64():
 
         def value(leaves: list[np.ndarray]) -> Any:
-            return _result(make(target), [(y, tree.like(x, leaves), None)])["value"]
+            return _quick_result(target, [(y, tree.like(x, leaves), None)])["value"]
 
         return slopes.plain(value, tree.leaves(x), bounds, seed)
 

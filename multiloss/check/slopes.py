@@ -18,6 +18,8 @@ RATIO = 4.0
 # The first step relative to the spread of the inputs. For functions that round to float32 inside, whose difference
 # quotients need larger steps, the other one.
 STEP, COARSE_STEP = 2e-2, 0.32
+# For numbers that are equal but for rounding, whose order must not change within a step.
+TINY_STEP = 2.0**-30
 _STEPS = 4  # at once
 _LEVELS = 8  # the last step is 1e-21 of the first, for logarithms and quotients near 0
 # Functions of more numbers are evaluated a few times only.
@@ -32,7 +34,8 @@ class Slopes(NamedTuple):
     Attributes:
         lower, upper: any number between them is a correct gradient, where the function has a kink.
         error: estimate of their error; infinite where the quotients do not converge.
-        open: whether one of the two sides is unknown, so that a gradient that differs from the other may be right.
+        open: whether one of the two sides is unknown, or numbers of x are tied, so that a gradient that differs may be
+            right.
         moved: how much rounding may change them, for the numbers where it matters, else 0.
     """
 
@@ -131,10 +134,22 @@ def truth(
             size = float(np.sum(np.abs(np.nan_to_num(value * factors))))
             # How much the sum may be off by rounding: its own, and that of x, as far as it matters.
             noise = ROUNDING * size if single else 2.0**-51 * size + 2.0**-28 * change
-            found = derivatives(total, flat, noise, low, high, gradients, COARSE_STEP if single else STEP)
+            first = COARSE_STEP if single else STEP
+            found = derivatives(total, flat, noise, low, high, (), first)
             wrong = disagreeing(found, gradients)
             if wrong.any():
-                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, single))
+                found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, first))
+                # Finer steps are for those that rounding does not explain.
+                left = disagreeing(found, gradients)
+                if left.any():
+                    finer = derivatives(total, flat, noise, low, high, gradients, first, left)
+                    finer = finer._replace(moved=found.moved)
+                    found = Slopes(*(np.where(left, a, b) for a, b in zip(finer, found, strict=True)))
+                    again = _moved(total, flat, noise, low, high, found, left, seed, first)
+                    found = found._replace(moved=np.maximum(found.moved, again))
+                    left = disagreeing(found, gradients)
+                    if left.any() and not single and _tied(total, flat, noise, low, high, found, left, seed):
+                        found = found._replace(open=found.open | left)
     return Truth(value, moved, found, single)
 
 
@@ -260,11 +275,11 @@ def derivatives(
 
 
 def disagreeing(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
-    """Return where one of the gradients is finite and differs from the derivatives."""
+    """Return where one of the gradients is finite and differs from the derivatives by more than rounding does."""
     wrong = np.zeros(slopes.lower.shape, bool)
     for gradient in gradients:
         off = slopes.off(gradient)
-        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size)
+        wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size + slopes.moved)
     return wrong
 
 
@@ -329,7 +344,7 @@ def _moved(
     slopes: Slopes,
     where: np.ndarray,
     seed: int,
-    single: bool,
+    first: float,
 ) -> np.ndarray:
     """Return how much rounding x changes the derivatives where a gradient differs, at most, for each of these alike.
 
@@ -338,9 +353,31 @@ def _moved(
     change = 0.0
     for roundings, times in ((1.0, ROUNDINGS), (ROUNDINGS, 1.0)):
         for other in rounded(x, seed, roundings):
-            there = derivatives(total, other, noise, low, high, (), COARSE_STEP if single else STEP, where)
+            there = derivatives(total, other, noise, low, high, (), first, where)
             # How far beyond the sides here: where x was at a kink and no longer is, one of them remains.
             off = times * np.maximum(np.maximum(slopes.lower - there.lower, there.upper - slopes.upper), 0.0)
             known = where & np.isfinite(off)
             change = max(change, float(off[known].max(initial=0.0)))
     return np.where(where, change, 0.0)
+
+
+def _tied(
+    total: Callable[[np.ndarray], float],
+    x: np.ndarray,
+    noise: float,
+    low: np.ndarray,
+    high: np.ndarray,
+    slopes: Slopes,
+    where: np.ndarray,
+    seed: int,
+) -> bool:
+    """Return whether derivatives depend on the order of equal numbers, as those of minima of minima do.
+
+    What a framework picks in each of these operations need not be the order of any point near x.
+    """
+    for sizes in np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape)):
+        there = derivatives(total, x * (1 + ROUNDING * sizes), noise, low, high, (), TINY_STEP, where)
+        off = np.maximum(slopes.lower - there.lower, there.upper - slopes.upper) - there.error - slopes.error
+        if (off[where] > 1e-3 * slopes.size).any():
+            return True
+    return False

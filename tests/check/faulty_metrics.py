@@ -7,8 +7,6 @@ from keras import ops
 class Accuracy(keras.metrics.Metric):
     """The share of rows whose largest prediction is that of the label."""
 
-    batch_size = None
-
     def __init__(self, factor=1.0, name="accuracy", dtype=None):
         super().__init__(name=name, dtype=dtype)
         self.factor = factor
@@ -142,7 +140,7 @@ class PythonState(Accuracy):
         self.seen = self.seen + count
 
     def result(self):
-        return ops.divide_no_nan(self.total, self.seen + ops.zeros_like(self.total))
+        return ops.divide_no_nan(self.total, self.seen + 0.0 * self.total)
 
 
 class SharedState(Accuracy):
@@ -227,16 +225,12 @@ class WrongTie(keras.metrics.Metric):
         return self.total + 0.0
 
 
-class CapturedAtTracing(Accuracy):
-    """A number of the first batch is captured when the update is compiled."""
+class StaticRows(Accuracy):
+    """It counts rows by the shape, which is not known when TensorFlow traces."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        if self.batch_size is None:
-            self.batch_size = y_pred.shape[0]  # as it is when it is traced
-        hits = ops.cast(self.rows(y_true, y_pred), self.dtype)
-        weight = ops.ones_like(hits) if sample_weight is None else ops.cast(sample_weight, self.dtype)
-        eager = hasattr(self.total.value, "is_fully_addressable") or hasattr(y_pred, "numpy")
-        self.add(ops.sum(hits * weight), ops.sum(weight) if eager else 1.0 * self.batch_size)
+        weight = ops.ones((y_pred.shape[0],)) if sample_weight is None else sample_weight
+        super().update_state(y_true, y_pred, weight)
 
 
 class OfBatches(keras.metrics.Mean):

@@ -1,11 +1,12 @@
 """Metrics as targets of the checker: planted faults, each found by its own row; right ones; what is refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from multiloss.check import METRIC_CHECKS, CheckError, TargetError, check_loss
+from multiloss.check import METRIC_CHECKS, check_loss
 from multiloss.check.checks.metrics import MIXED, divisions
 from multiloss.check.families import batches
 
@@ -129,35 +130,25 @@ def test_instance_of_another_process(workers):
     assert report.ok, report.text()
 
 
-@pytest.mark.parametrize(
-    ("target", "given", "error", "words"),
-    [
-        (f"{FAULTY}:Accuracy", {"checks": ["gradient"]}, CheckError, "`checks` of a metric must be among runs, value"),
-        (f"{FAULTY}:Accuracy", {"skip": ["save"]}, CheckError, "`skip` of a metric must be among"),
-        (f"{FAULTY}:Accuracy", {"search": 5}, CheckError, "`search` must be 0 for a metric. Received: 5"),
-        (
-            f"{FAULTY}:Accuracy",
-            {"oracle": f"{ORACLES}:of_both"},
-            CheckError,
-            "as many numbers as the metric, 1. Received: 3",
-        ),
-        (
-            f"{FAULTY}:Accuracy",
-            {"oracle": f"{ORACLES}:raising"},
-            CheckError,
-            "fails on 'random': KeyError",
-        ),
-        ("keras.metrics:Mean", {}, TargetError, "takes (values, sample_weight)"),
-        ("keras.losses:MeanSquaredError", {"checks": ["streaming"]}, CheckError, "`checks` must be among runs, value"),
-        ("keras.metrics:F1Score", {"inputs": "y: float[B], x: float[B]"}, CheckError, "raises on every backend"),
-    ],
-)
-def test_refused(target, given, error, words, workers):
-    arguments = {"inputs": CLASSES, "backends": ["torch"], "workers": workers, **given}
-    with pytest.raises((CheckError, TargetError)) as raised:
-        check_loss(target, **arguments)
-    assert words in str(raised.value), str(raised.value)
-    assert error in (CheckError, TargetError)
+ACCURACY = f"{FAULTY}:Accuracy"
+# Words of the message -> the target and arguments that it is about.
+REFUSED = {
+    "`checks` of a metric must be among runs, value": (ACCURACY, {"checks": ["gradient"]}),
+    "`skip` of a metric must be among": (ACCURACY, {"skip": ["save"]}),
+    "`search` must be 0 for a metric. Received: 5": (ACCURACY, {"search": 5}),
+    "as many numbers as the metric, 1. Received: 3": (ACCURACY, {"oracle": f"{ORACLES}:of_both"}),
+    "fails on 'random': KeyError": (ACCURACY, {"oracle": f"{ORACLES}:raising"}),
+    "takes (values, sample_weight)": ("keras.metrics:Mean", {}),
+    "`checks` must be among runs, value": ("keras.losses:MeanSquaredError", {"checks": ["streaming"]}),
+    "raises on every backend": ("keras.metrics:F1Score", {"inputs": "y: float[B], x: float[B]"}),
+}
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_refused(words, workers):
+    target, given = REFUSED[words]
+    with pytest.raises(ValueError, match=re.escape(words)):
+        check_loss(target, **{"inputs": CLASSES, "backends": ["torch"], "workers": workers, **given})
 
 
 def test_divisions_hold_every_row_once_in_batches_of_different_sizes():
@@ -172,6 +163,7 @@ def test_divisions_hold_every_row_once_in_batches_of_different_sizes():
                 assert name == "row by row" or rows <= len(parts) or len(sizes) > 1
 
 
+FEW = "y: int[6] in 0..2, x: int[6] in 0..2"  # Keras's MeanIoU takes seconds for the 65,505 rows that others have
 OWN = ["DiceCoefficient", "JaccardIndex", "ConfusionMatrix", "MatthewsCorrelation", "RowsWithoutPositives"]
 OWN = [f"multiloss.metrics:{name}" for name in (*OWN, "DiceCoefficient(samplewise=True)", "Recall(average='micro')")]
 KERAS = ["MeanSquaredError", "BinaryAccuracy", "AUC", "MeanIoU(num_classes=3)", "F1Score", "BinaryCrossentropy"]
@@ -180,8 +172,7 @@ KERAS = [f"keras.metrics:{name}" for name in KERAS]
 
 @pytest.mark.parametrize("target", [*OWN, *KERAS])
 def test_no_false_alarm(target, workers):
-    few = "y: int[6] in 0..2, x: int[6] in 0..2" if "MeanIoU" in target else None  # slow for the 65,505 rows of others
-    report = check_loss(target, inputs=few, backends=["torch"], workers=workers)
+    report = check_loss(target, inputs=FEW if "MeanIoU" in target else None, backends=["torch"], workers=workers)
     assert report.ok, report.text(failures=None)
 
 
@@ -191,17 +182,18 @@ def test_keras_metric_that_loses_an_axis(workers):
     assert "config" in failing(report), report.text()
 
 
+# Keras's BinaryCrossentropy of float16 is NaN on TensorFlow and JAX, truly: 1 - 1e-7 is 1, whose logarithm is taken.
 @pytest.mark.full
-@pytest.mark.parametrize("target", [*OWN, *KERAS])
+@pytest.mark.parametrize("target", [*OWN, *KERAS[:-1]])
 def test_no_false_alarm_on_any_backend(target, workers):
-    report = check_loss(target, backends=ALL, workers=workers)
+    report = check_loss(target, inputs=FEW if "MeanIoU" in target else None, backends=ALL, workers=workers)
     assert report.ok, report.text(failures=None)
 
 
 # On all backends: rows that fail on torch too, and those of compiled modes.
 COMPILED = {
     "PythonState": {"reset", "compiled", "unknown_batch", "evaluate"},
-    "CapturedAtTracing": {"unknown_batch"},
+    "StaticRows": {"unknown_batch"},
     "MeanOfMeans": {"streaming", "weights"},
     "Accuracy": set(),
     "Lazy": set(),

@@ -80,9 +80,8 @@ def test_the_factory_holds(workers):
 @pytest.mark.full
 def test_with_a_threshold_the_gradient_is_another_on_purpose(workers):
     """A straight-through gradient is not that of the values, which would be 0 nearly everywhere."""
-    target = "multiloss:dice_loss(smooth=1.0, thresh=0.5)"
     report = assert_consistent(
-        target,
+        "multiloss:dice_loss(smooth=1.0, thresh=0.5)",
         f"{OWN}:hard_dice_loss",
         inputs="masks",
         checks=["value", "finite", "gradient", "compiled"],

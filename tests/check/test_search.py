@@ -49,7 +49,7 @@ def test_what_cannot_be_told_is_no_failure(workers):
     arguments = {"inputs": "regression", "backends": ["torch"], "checks": ["gradient"], "search": 5}
     report = check_loss(f"{FAULTS}:NoFloat64", workers=workers, **arguments)
     found = {cell.check: cell.status for cell in report.cells}
-    assert found == {"runs": "pass", "gradient": "not checked", "search": "pass"}
+    assert found == {"runs": "pass", "finite": "pass", "gradient": "not checked", "search": "pass"}
 
 
 @pytest.mark.full

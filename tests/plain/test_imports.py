@@ -149,6 +149,7 @@ IMPORTS = {
         "multiloss.check.checks",
         "multiloss.check.checks.metrics",
         "multiloss.check.families",
+        "multiloss.check.job",
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
@@ -196,18 +197,31 @@ IMPORTS = {
         "multiloss.check.spec",
         "multiloss.check.targets",
     },
+    "multiloss.check.job": {
+        "multiloss.check.checks",
+        "multiloss.check.checks.*",
+        *(f"multiloss.check.{name}" for name in ("families", "hints", "inputs", "judge", "pool", "report")),
+        "multiloss.check.report.contents",
+        *(f"multiloss.check.{name}" for name in ("search", "slopes", "targets", "tree")),
+    },
+    "multiloss.check.metric_job": {
+        "multiloss.check.checks.*",
+        *(f"multiloss.check.{name}" for name in ("inputs", "job", "report", "slopes", "tree")),
+    },
     "multiloss.check.run": {
         "multiloss._backends",
         "multiloss.check.checks",
         "multiloss.check.checks.*",
-        *(f"multiloss.check.{name}" for name in ("families", "hints", "inputs", "judge", "pool", "report")),
-        *(f"multiloss.check.{name}" for name in ("search", "slopes", "targets", "tree")),
+        *(f"multiloss.check.{name}" for name in ("job", "metric_job", "pool", "report", "targets")),
     },
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {
         "multiloss",
         "multiloss._backends",
-        *(f"multiloss.check.{name}" for name in ("checks", "checks.metrics", "families", "pool", "report", "run")),
+        *(
+            f"multiloss.check.{name}"
+            for name in ("checks", "checks.metrics", "families", "job", "pool", "report", "run")
+        ),
     },
     "multiloss.check.*": {
         "multiloss.check.*",

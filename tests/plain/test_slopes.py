@@ -280,8 +280,9 @@ def test_what_is_not_asked_for_is_not_computed():
     assert len(calls) == 5 + 1 + 3 * 8  # 4 steps to each side, and no finer ones
     calls.clear()
     slopes_of(counted, np.full(3, 0.5), gradients=[np.cos([0.5] * 3) * slopes.upstream_of((3,)) * [1, 1, 2]])
-    # Finer ones for the third only, down to where 0.5 + step is 0.5, and then 4 to each side at four points around.
-    assert len(calls) == 5 + 1 + 2 * 8 + (25 + 25) + 4 * (1 + 8)
+    # For the third only: 4 to each side at four points around, which do not explain it, finer ones down to where
+    # 0.5 + step is 0.5, and the points around again.
+    assert len(calls) == 5 + (1 + 3 * 8) + 4 * (1 + 8) + (1 + 25 + 25) + 4 * (1 + 8)
 
 
 def test_upstream_gradients_are_distinct_and_positive():

@@ -9,7 +9,6 @@ from multiloss.check import compare, tree
 from multiloss.check.checks.base import Check, Findings, Raised, Replies, Request, Run, flat, has_gradient, result_of
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
-from multiloss.check.slopes import ROUNDING, ROUNDINGS
 
 
 class Runs(Check):
@@ -24,6 +23,8 @@ class Runs(Check):
 class _OfCases(Check):
     """A check of every batch, whose requests `Run.value_request` makes for all such checks."""
 
+    tells_errors = True  # whether a batch that raises fails here, too
+
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         return {case.name: run.value_request(backend, case) for case in run.cases if case.rows}
 
@@ -35,7 +36,7 @@ class _OfCases(Check):
                 try:
                     result = result_of(run.eager[backend].get(case.name))
                 except Raised:
-                    if case.optional:
+                    if case.optional or not self.tells_errors:
                         continue
                     raise
                 self.judge(run, backend, case, result, found)
@@ -134,6 +135,7 @@ class Finite(_OfCases):
     """
 
     name = "finite"
+    tells_errors = False
 
     def judge(self, run: Run, backend: str, case: Case, result: Any, found: Findings) -> None:
         truth = run.truths.get(case.name)
@@ -203,16 +205,15 @@ class Gradient(_OfCases):
             found.add(case.name, Difference(float("nan"), 1.0), *_NOT_FINITE, case)
             return
         size = max(slopes.size, 1e-30)
-        # Where terms of the typical size cancel, their rounding error remains.
-        tolerance = compare.GRADIENT * size + slopes.moved + ROUNDINGS * ROUNDING * run.scale.gradient
+        tolerance = compare.GRADIENT * size + slopes.moved + compare.CANCELLED * run.scale.gradient
         outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))
         outside = np.where(np.isnan(outside), np.inf, outside)
         undecided = unknown & (outside > tolerance)
         if undecided.any():
-            why = f"numerical derivatives do not converge for {int(undecided.sum())} of {got.size} numbers"
-            found.undecided(case.name, why)
+            why = "numerical derivatives do not converge, or numbers are tied"
+            found.undecided(case.name, f"{why}, for {int(undecided.sum())} of {got.size} numbers")
         found.add(
             case.name,
             compare.worst(np.where(undecided, 0.0, outside), allowed),

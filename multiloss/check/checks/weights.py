@@ -8,6 +8,7 @@ import numpy as np
 from multiloss.check import tree
 from multiloss.check.checks.base import Check, Findings, Replies, Request, Run, has_gradient
 from multiloss.check.checks.compiled import compiled_modes
+from multiloss.check.compare import Difference
 
 _NO_LOSS = "a plain function: Keras applies weights, masks and the reduction"
 
@@ -41,6 +42,11 @@ class _OfLosses(Check):
 def _rows(mine: Replies) -> np.ndarray:
     rows: np.ndarray = mine["none"]["value"].astype(np.float64)
     return rows
+
+
+def _of_samples(run: Run, rows: np.ndarray) -> bool:
+    """Whether values are those of samples, and not of the whole batch: one, or one a class."""
+    return rows.ndim > 0 and len(rows) == run.plain.rows
 
 
 def _weights(run: Run) -> np.ndarray:
@@ -78,12 +84,17 @@ class SampleWeight(_OfLosses):
             name = f"only row {i}"
             with found.at(name, plain, name):
                 got = mine[name]["value"]
-                # With one value for the whole batch, a weight of 0 must have the effect of removing the row.
-                wanted = rows[i].sum() if rows.ndim else mine[f"row {i} alone"]["value"]
-                found.add(name, run.close(got, wanted, backend), detail, batch=plain)
+                if _of_samples(run, rows):
+                    found.add(name, run.close(got, rows[i].sum(), backend), detail, batch=plain)
+                    continue
+                # With one value for the whole batch, a weight of 0 must have the effect of removing the row, but that
+                # Keras's mean divides by the number of all rows.
+                alone = mine[f"row {i} alone"]["value"]
+                off = [run.close(got, alone / count, backend) for count in (1, plain.rows)]
+                found.add(name, min(off, key=lambda each: each.ratio), detail, batch=plain)
         with found.at("weights", plain, "weights"):
             got = mine["weights"]["value"]
-            if rows.ndim:
+            if _of_samples(run, rows):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
                 found.add("weights", run.close(got, (_weights(run) * each).sum(), backend), detail, batch=plain)
             if (reply := mine.reply("weights [B, 1]")) is not None and reply.status == "done":  # or refused
@@ -118,20 +129,28 @@ class Mask(_OfLosses):
         plain, rows, mask = run.plain, _rows(mine), _mask(run)
         for mode in ["eager", *compiled_modes(run, backend)[:1]]:
             with found.at(f"mask, {mode}", plain, f"with a mask, {mode}"):
-                wanted = rows[mask].sum() if rows.ndim else mine["weights"]["value"]
-                off = run.close(mine[mode]["value"], wanted, backend)
-                found.add(f"mask, {mode}", off, "a Keras mask differs from weights of 0 and 1", batch=plain)
+                got, detail = mine[mode]["value"], "a Keras mask differs from weights of 0 and 1"
+                if _of_samples(run, rows):
+                    off = run.close(got, rows[mask].sum(), backend)
+                else:
+                    off = self._of_batch(run, backend, got, mine["weights"]["value"])
+                found.add(f"mask, {mode}", off, detail, batch=plain)
         with found.at("mask and weights", plain, "with a mask and weights"):
-            if rows.ndim:
+            if _of_samples(run, rows):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
                 weighted = (each * _weights(run)).sum()
                 if run.close(mine["all weights"]["value"], weighted, backend).ratio > 1:
                     return  # `sample_weight` says so
-                wanted = (each * mask * _weights(run)).sum()
+                off = run.close(mine["masked weights"]["value"], (each * mask * _weights(run)).sum(), backend)
             else:
-                wanted = mine["product"]["value"]
-            off = run.close(mine["masked weights"]["value"], wanted, backend)
+                off = self._of_batch(run, backend, mine["masked weights"]["value"], mine["product"]["value"])
             found.add("mask and weights", off, "a Keras mask is not applied together with weights", batch=plain)
+
+    @staticmethod
+    def _of_batch(run: Run, backend: str, got: Any, wanted: Any) -> Difference:
+        """Compare values of the whole batch. Keras's mean divides by the rows that a mask leaves, not so by weights."""
+        shares = 1.0, run.plain.rows / _mask(run).sum()
+        return min((run.close(got, wanted * share, backend) for share in shares), key=lambda off: off.ratio)
 
 
 class Reduction(_OfLosses):
