@@ -266,6 +266,19 @@ def test_a_function_made_at_every_call_is_traced_again(workers):
     assert failures(report) == {("retracing", "tensorflow")}
 
 
+def test_workers_that_are_kept_compile_anew_for_each_check(workers):
+    """What the first check left compiled would hide from the second one that the loss is traced again."""
+    for _ in range(2):
+        _, report = rows_of("Retracing", workers, checks=["retracing"])
+        assert failures(report) == {("retracing", "torch")}
+
+
+def test_a_mask_is_not_blamed_for_weights_that_are_ignored(workers):
+    rows, report = rows_of("IgnoredWeight", workers, checks=["sample_weight", "mask"])
+    assert failures(report) == {("sample_weight", "torch")}
+    assert rows["mask"].status == "pass"
+
+
 def test_rows_that_cannot_apply_to_small_batches_say_why(tmp_path, workers):
     shapes = {"one_row": (1, 3), "one_axis": (4,)}
     for name, shape in shapes.items():
