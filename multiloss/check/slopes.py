@@ -148,8 +148,10 @@ def truth(
                     again = _moved(total, flat, noise, low, high, found, left, seed, first)
                     found = found._replace(moved=np.maximum(found.moved, again))
                     left = disagreeing(found, gradients)
-                    if left.any() and not single and _tied(total, flat, noise, low, high, found, left, seed):
-                        found = found._replace(open=found.open | left)
+                    if left.any() and not single:
+                        found = found._replace(
+                            open=found.open | _tied(total, flat, noise, low, high, found, left, seed)
+                        )
     return Truth(value, moved, found, single)
 
 
@@ -370,14 +372,14 @@ def _tied(
     slopes: Slopes,
     where: np.ndarray,
     seed: int,
-) -> bool:
-    """Return whether derivatives depend on the order of equal numbers, as those of minima of minima do.
+) -> np.ndarray:
+    """Return where derivatives depend on the order of equal numbers, as those of minima of minima do.
 
     What a framework picks in each of these operations need not be the order of any point near x.
     """
+    tied = np.zeros(x.shape, bool)
     for sizes in np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape)):
         there = derivatives(total, x * (1 + ROUNDING * sizes), noise, low, high, (), TINY_STEP, where)
         off = np.maximum(slopes.lower - there.lower, there.upper - slopes.upper) - there.error - slopes.error
-        if (off[where] > 1e-3 * slopes.size).any():
-            return True
-    return False
+        tied |= where & (off > 1e-3 * slopes.size)
+    return tied
