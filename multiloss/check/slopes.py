@@ -21,6 +21,9 @@ STEP, COARSE_STEP = 2e-2, 0.32
 # For numbers that are equal but for rounding, whose order must not change within a step.
 TINY_STEP = 2.0**-30
 _STEPS = 4  # at once
+_AT_ONCE = 4  # numbers whose gradient differs
+# A gradient that differs by so much of the largest entry is wrong: twice what a check allows.
+_WRONG = 2e-4
 _LEVELS = 8  # the last step is 1e-21 of the first, for logarithms and quotients near 0
 # Functions of more numbers are evaluated a few times only.
 _FEW = 1000
@@ -139,19 +142,25 @@ def truth(
             wrong = disagreeing(found, gradients)
             if wrong.any():
                 found = found._replace(moved=_moved(total, flat, noise, low, high, found, wrong, seed, first))
-                # Finer steps are for those that rounding does not explain.
+                # Finer steps are for those that rounding does not explain, of which one that stays wrong is enough.
                 left = disagreeing(found, gradients)
-                if left.any():
-                    finer = derivatives(total, flat, noise, low, high, gradients, first, left)
+                while left.any():
+                    off = np.max([np.where(left, found.off(gradient), 0) for gradient in gradients], axis=0)
+                    some = np.zeros(flat.shape, bool)
+                    some[np.argsort(-off)[:_AT_ONCE]] = True
+                    some &= left
+                    left &= ~some
+                    finer = derivatives(total, flat, noise, low, high, gradients, first, some)
                     finer = finer._replace(moved=found.moved)
-                    found = Slopes(*(np.where(left, a, b) for a, b in zip(finer, found, strict=True)))
-                    again = _moved(total, flat, noise, low, high, found, left, seed, first)
+                    found = Slopes(*(np.where(some, a, b) for a, b in zip(finer, found, strict=True)))
+                    again = _moved(total, flat, noise, low, high, found, some, seed, first)
                     found = found._replace(moved=np.maximum(found.moved, again))
-                    left = disagreeing(found, gradients)
-                    if left.any() and not single:
-                        found = found._replace(
-                            open=found.open | _tied(total, flat, noise, low, high, found, left, seed)
-                        )
+                    some &= disagreeing(found, gradients)
+                    if some.any() and not single:
+                        tied = _tied(total, flat, noise, low, high, found, some, seed)
+                        found = found._replace(open=found.open | tied)
+                    if (some & ~found.open & (found.error <= _WRONG * found.size) & _wrong(found, gradients)).any():
+                        break
     return Truth(value, moved, found, single)
 
 
@@ -283,6 +292,11 @@ def disagreeing(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
         off = slopes.off(gradient)
         wrong |= np.isfinite(gradient) & ~(off <= CLOSE * slopes.size + slopes.moved)
     return wrong
+
+
+def _wrong(slopes: Slopes, gradients: Sequence[np.ndarray]) -> np.ndarray:
+    wrong = [slopes.off(g) > _WRONG * slopes.size + slopes.moved + 4 * slopes.error for g in gradients]
+    return np.any(wrong, axis=0) if wrong else np.zeros(slopes.lower.shape, bool)
 
 
 def _quotient(
