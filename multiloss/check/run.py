@@ -45,7 +45,7 @@ def check_loss(
 
     A plain function is called as `compile` calls it, with tensors cast to floatx, unless it has the attribute
     `exact_labels = True`. A loss whose gradient is not that of its values on purpose has the attribute
-    straight_through = True`: its gradient is finite and the same on all backends, or it fails.
+    `straight_through = True`: its gradient is finite and the same on all backends, or it fails.
 
     A `keras.metrics.Metric` has checks of its own, `METRIC_CHECKS`: among others, that one update with all rows gives
     what updates with any batches of them give. A metric that depends on the division into batches on purpose, as one

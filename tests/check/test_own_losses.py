@@ -35,9 +35,8 @@ def held(loss, workers, small=False, **options):
     return assert_consistent(target, oracle, inputs=inputs, timeout=TIMEOUT, workers=workers, **options)
 
 
-@pytest.mark.parametrize(
-    "loss", [pytest.param(loss, marks=() if loss == "DiceLoss" else pytest.mark.full) for loss in LOSSES]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("loss", LOSSES)
 def test_every_loss_holds_without_compiling(loss, workers):
     report = held(loss, workers, checks=EAGER)
     assert len(report.cells) == len(BACKENDS) * len(EAGER)
