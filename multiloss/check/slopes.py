@@ -391,9 +391,10 @@ def _tied(
 
     What a framework picks in each of these operations need not be the order of any point near x.
     """
-    tied = np.zeros(x.shape, bool)
-    for sizes in np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape)):
-        there = derivatives(total, x * (1 + ROUNDING * sizes), noise, low, high, (), TINY_STEP, where)
+    tied, spread = np.zeros(x.shape, bool), float(np.std(x)) or 1.0
+    for ups in ROUNDING * spread * np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape)):
+        inside = np.where(x <= low, np.abs(ups), np.where(x >= high, -np.abs(ups), ups))
+        there = derivatives(total, x + inside, noise, low, high, (), TINY_STEP, where)
         off = np.maximum(slopes.lower - there.lower, there.upper - slopes.upper) - there.error - slopes.error
-        tied |= where & (off > 1e-3 * slopes.size)
+        tied |= where & (off > 1e-4 * slopes.size)
     return tied

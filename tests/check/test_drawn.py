@@ -152,7 +152,8 @@ def set_of(name, number):
 @pytest.mark.full
 @pytest.mark.parametrize("name", PUBLIC)
 def test_drawn_parameters_hold(name, workers):
-    for number in range(SETS):
+    # The float64 values of clDice, whose pools are many, take ten times as long as those of others.
+    for number in range(SETS // 10 if name == "ClDiceLoss" else SETS):
         target, oracle, inputs = set_of(name, number)
         backend = BACKENDS[number % len(BACKENDS)]
         report = check_loss(target, oracle, inputs=inputs, backends=[backend], checks=CHECKS, workers=workers)
