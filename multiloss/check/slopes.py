@@ -135,9 +135,13 @@ def truth(
         if differentiate and flat.size:
             change = np.max([abs(float(np.sum(np.nan_to_num(other - value) * factors))) for other in others])
             size = float(np.sum(np.abs(np.nan_to_num(value * factors))))
+            first = COARSE_STEP if single else STEP
+            # A value of 0 may be a difference of numbers as large as those around it.
+            near = first * (float(np.std(flat)) or 1.0)
+            around = [total(np.clip(flat + sign * near, low, high)) for sign in (1, -1)]
+            size = max(size, *np.abs(np.nan_to_num(around, posinf=0.0, neginf=0.0)))
             # How much the sum may be off by rounding: its own, and that of x, as far as it matters.
             noise = ROUNDING * size if single else 2.0**-51 * size + 2.0**-28 * change
-            first = COARSE_STEP if single else STEP
             found = derivatives(total, flat, noise, low, high, (), first)
             wrong = disagreeing(found, gradients)
             if wrong.any():

@@ -277,12 +277,12 @@ def test_what_is_not_asked_for_is_not_computed():
     assert truth_of(counted, np.zeros((0, 3))).slopes is None
     calls.clear()
     slopes_of(counted, np.full(3, 0.5))
-    assert len(calls) == 5 + 1 + 3 * 8  # 4 steps to each side, and no finer ones
+    assert len(calls) == 7 + 1 + 3 * 8  # 4 steps to each side, and no finer ones
     calls.clear()
     slopes_of(counted, np.full(3, 0.5), gradients=[np.cos([0.5] * 3) * slopes.upstream_of((3,)) * [1, 1, 2]])
     # For the third only: 4 to each side at four points around, which do not explain it, finer ones down to where
     # 0.5 + step is 0.5, the points around again, and four steps that tell whether it is tied with another.
-    assert len(calls) == 5 + (1 + 3 * 8) + 4 * (1 + 8) + (1 + 25 + 25) + 4 * (1 + 8) + 4
+    assert len(calls) == 7 + (1 + 3 * 8) + 4 * (1 + 8) + (1 + 25 + 25) + 4 * (1 + 8) + 4
 
 
 def test_upstream_gradients_are_distinct_and_positive():
