@@ -380,6 +380,7 @@ def _tied(
         inside = np.where(x <= low, np.abs(ups), np.where(x >= high, -np.abs(ups), ups))
         there = derivatives(total, x + inside, noise, low, high, (), TINY_STEP, where)
         off = np.maximum(slopes.lower - there.lower, there.upper - slopes.upper) - there.error - slopes.error
-        if (off[where] > 1e-4 * slopes.size).any():
+        known = where & (np.maximum(slopes.error, there.error) <= 1e-3 * slopes.size)
+        if (off[known] > 1e-4 * slopes.size).any():
             return True
     return False
