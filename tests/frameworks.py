@@ -8,15 +8,15 @@ import pytest
 from keras import ops
 
 from multiloss import distribution
-from multiloss.check import worker
-from multiloss.check.worker import BACKEND
+from multiloss.check import backends
+from multiloss.check.backends import BACKEND
 from multiloss.distribution import Share
 
 # The quickest way to run many batches of one shape: outside `jit`, JAX compiles every operation, and every loop again.
 QUICK = {"jax": "jit"}.get(BACKEND, "eager")
 # The quickest way to compile: torch traces and differentiates, but generates no code.
 COMPILED = {"jax": "jit", "tensorflow": "graph", "torch": "aot_eager"}[BACKEND]
-MODES = worker.MODES
+MODES = backends.MODES
 # Those that compile in less than the seconds that it takes torch.
 FAST = [mode for mode in MODES if mode not in ("aot_eager", "inductor")]
 
@@ -50,8 +50,8 @@ def full_on(*backends):
 
 @functools.lru_cache(maxsize=1)
 def _prepared(mode, function, form):
-    worker.forget()
-    return worker.prepare(mode, function)
+    backends.forget()
+    return backends.prepare(mode, lambda y, x: function(y[0], x[0]))
 
 
 def evaluate(mode, function, y, x, upstream=1.0):
@@ -61,7 +61,8 @@ def evaluate(mode, function, y, x, upstream=1.0):
     """
     # With an unknown batch size, it is compiled for what else is known of the first batch.
     form = (y.shape[1:], y.dtype, x.shape[1:], np.ndim(upstream)) if "unknown" in mode else None
-    return _prepared(mode, function, form)(y, x, upstream)
+    value, gradients = _prepared(mode, function, form)([y], [x], upstream)
+    return value, gradients and gradients[0]
 
 
 def quick(function):

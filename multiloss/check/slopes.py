@@ -400,5 +400,6 @@ def _tied(
         inside = np.where(x <= low, np.abs(ups), np.where(x >= high, -np.abs(ups), ups))
         there = derivatives(total, x + inside, noise, low, high, (), TINY_STEP, where)
         off = np.maximum(slopes.lower - there.lower, there.upper - slopes.upper) - there.error - slopes.error
-        tied |= where & (off > 0.2 * slopes.size)  # not by curvature, but by another order
+        known = np.maximum(slopes.error, there.error) <= 1e-3 * slopes.size
+        tied |= where & known & (off > 1e-3 * slopes.size)  # not by curvature, but by another order
     return tied

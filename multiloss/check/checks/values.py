@@ -209,10 +209,10 @@ class Gradient(_OfCases):
         outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))
-        # At a kink of kinks, as of a maximum of minima, what a framework picks may be outside of both sides, but not
-        # just outside, as a wrong factor is.
+        # A kink that is small beside the gradient is one of operations inside, as of a maximum of minima: what a
+        # framework picks in each of them may be outside of both sides.
         kink = np.where(known, slopes.upper - slopes.lower, 0.0)
-        unknown |= (kink > compare.ERRORS * slopes.error) & (outside <= 2 * kink) & (outside >= 0.05 * kink)
+        unknown |= (kink > compare.ERRORS * slopes.error) & (kink <= 0.1 * size) & (outside <= 2 * kink)
         outside = np.where(np.isnan(outside), np.inf, outside)
         undecided = unknown & (outside > tolerance)
         if undecided.any():

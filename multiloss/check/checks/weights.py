@@ -16,6 +16,8 @@ _NO_LOSS = "a plain function: Keras applies weights, masks and the reduction"
 class _OfLosses(Check):
     """A check of losses, on the plain case."""
 
+    weighted = "weights"  # the request with a weight a row, which values of classes of a whole batch may take
+
     def why_not(self, run: Run, backend: str) -> str:
         if not has_gradient(backend):
             return f"{backend} computes no gradients: values only"
@@ -28,7 +30,8 @@ class _OfLosses(Check):
             found.undecided(run.plain.name, why)
             return
         shape = np.shape(replies[backend]["none"]["value"])
-        if shape and shape[0] != run.plain.rows:
+        weighted = replies[backend].reply(self.weighted)
+        if shape and shape[0] != run.plain.rows and (weighted is None or weighted.status != "done"):
             detail = f"values of shape {list(shape)} for {run.plain.rows} rows: weights and masks of rows cannot apply"
             found.fail(run.plain.name, detail, batch=run.plain)
             return
@@ -161,7 +164,8 @@ class Reduction(_OfLosses):
 
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         asked = {name: run.request(run.plain, reduction=name, gradient=False) for name in self._NAMES}
-        return {"none": run.request(run.plain), **asked}
+        weights = run.request(run.plain, weight=_weights(run), reduction="sum", gradient=False)
+        return {"none": run.request(run.plain), "weights": weights, **asked}
 
     def judge(self, run: Run, backend: str, mine: Replies, found: Findings) -> None:
         rows, got = _rows(mine), {}
