@@ -253,7 +253,8 @@ def test_many_lines_fill_nothing(worker):
 # --- nothing is left --------------------------------------------------------------------------------------------------
 
 PARENT = """
-import sys, threading, time
+import signal, sys, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which is ignored where tests run in the background
 from multiloss.check.pool import Workers, gather
 with Workers() as workers:
     worker = workers.get("jax", sys.argv[1], 600, 8)
@@ -269,16 +270,19 @@ def test_nothing_is_left_when_the_parent_ends(task, sent, stub):
     with subprocess.Popen(
         [sys.executable, "-c", PARENT, stub, task], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as parent:
-        worker, guard = map(int, parent.stdout.readline().split())
-        time.sleep(0.3)  # it hangs by now
-        assert len(group(worker)) == 2  # the worker and what it started
-        assert len(group(guard)) == 1
-        for name in sent:
-            parent.send_signal(getattr(signal, name))
-            time.sleep(0.01)
-        assert gone(worker), group(worker)
-        assert gone(guard), group(guard)
-        parent.wait(timeout=10)
+        try:
+            worker, guard = map(int, parent.stdout.readline().split())
+            time.sleep(0.3)  # it hangs by now
+            assert len(group(worker)) == 2  # the worker and what it started
+            assert len(group(guard)) == 1
+            for name in sent:
+                parent.send_signal(getattr(signal, name))
+                time.sleep(0.01)
+            assert gone(worker), group(worker)
+            assert gone(guard), group(guard)
+            parent.wait(timeout=10)
+        finally:
+            parent.kill()
 
 
 def test_a_check_that_is_interrupted_ends_the_processes_and_others_can_follow(worker):
