@@ -149,9 +149,9 @@ def truth(
                 # Finer steps are for those that rounding does not explain, of which one that stays wrong is enough.
                 left = disagreeing(found, gradients)
                 while left.any():
-                    off = np.max([np.where(left, found.off(gradient), 0) for gradient in gradients], axis=0)
+                    off = np.max([np.nan_to_num(found.off(gradient), nan=np.inf) for gradient in gradients], axis=0)
                     some = np.zeros(flat.shape, bool)
-                    some[np.argsort(-off)[:_AT_ONCE]] = True
+                    some[np.argsort(np.where(left, -off, 1.0))[:_AT_ONCE]] = True
                     some &= left
                     left &= ~some
                     finer = derivatives(total, flat, noise, low, high, gradients, first, some)

@@ -291,3 +291,9 @@ def test_upstream_gradients_are_distinct_and_positive():
     assert len({*some.ravel()}) == 6
     assert some.min() >= 0.5
     assert slopes.upstream_of(()) == 1.5
+
+
+def test_where_a_function_has_no_value_there_are_no_derivatives():
+    """And the search for finer ones ends."""
+    found = slopes_of(lambda x: -np.log(x), np.array([0, 0.5]), bounds=[(0.0, 1.0)], gradients=[np.array([1.0, 2.0])])
+    assert not np.isfinite(found.error[0])

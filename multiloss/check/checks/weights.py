@@ -164,8 +164,7 @@ class Reduction(_OfLosses):
 
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         asked = {name: run.request(run.plain, reduction=name, gradient=False) for name in self._NAMES}
-        weights = run.request(run.plain, weight=_weights(run), reduction="sum", gradient=False)
-        return {"none": run.request(run.plain), "weights": weights, **asked}
+        return {"none": run.request(run.plain), **asked}
 
     def judge(self, run: Run, backend: str, mine: Replies, found: Findings) -> None:
         rows, got = _rows(mine), {}
