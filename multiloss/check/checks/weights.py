@@ -29,12 +29,6 @@ class _OfLosses(Check):
             why = "the worker was lost earlier" if reply is None else f"the loss could not be run: {reply.message}"
             found.undecided(run.plain.name, why)
             return
-        shape = np.shape(replies[backend]["none"]["value"])
-        weighted = replies[backend].reply(self.weighted)
-        if shape and shape[0] != run.plain.rows and (weighted is None or weighted.status != "done"):
-            detail = f"values of shape {list(shape)} for {run.plain.rows} rows: weights and masks of rows cannot apply"
-            found.fail(run.plain.name, detail, batch=run.plain)
-            return
         self.judge(run, backend, replies[backend], found)
 
     def judge(self, run: Run, backend: str, mine: Replies, found: Findings) -> None:

@@ -1,7 +1,7 @@
 """Every public loss with drawn parameters: the checker has nothing to say against any of them.
 
-Each class is checked with 20 sets of parameters, half of them against its oracle. `DRAWN=200 pytest -m full
-tests/check/test_drawn.py` checks 200, which takes over an hour; `-k Jaccard` those of one class.
+Each class is checked with 20 sets of parameters, half of them against its oracle. `DRAWN=200 pytest
+tests/corpora/test_drawn.py` checks 200, which takes over an hour; `-k Jaccard` those of one class.
 """
 
 import inspect
@@ -158,7 +158,6 @@ def few_rows(inputs, seed, logits=False, **_):
     return cases if inputs == "labels-embeddings" else [case.take(slice(3)) for case in cases]
 
 
-@pytest.mark.full
 @pytest.mark.parametrize("name", PUBLIC)
 def test_drawn_parameters_hold(name, workers, monkeypatch):
     monkeypatch.setattr(families, "batches", few_rows)
