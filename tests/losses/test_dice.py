@@ -8,7 +8,7 @@ import pytest
 from frameworks import FAST, MODES, QUICK, evaluate, full_on, modes
 from keras import ops
 
-from multiloss import dice_coef, dice_loss
+from multiloss import DiceLoss, dice_coef, dice_loss
 from multiloss._base import keras_mask
 
 TRUTH = np.array([[1, 1, 0, 0], [1, 0, 0, 0]])
@@ -239,3 +239,13 @@ def test_errors_of_weights(shape):
     message = f"`sample_weight` must be a scalar or fit the leading axes of `y_pred`, (2, 4). Received shape: {shape}"
     with pytest.raises(ValueError, match=re.escape(message)):
         dice_loss()(TRUTH, SOFT, np.ones(shape))
+
+
+def test_a_floatx_other_than_float32_is_no_mask():
+    """Where no mask is asked for, none is made of the dtype."""
+    keras.config.set_floatx("float64")
+    try:
+        value = DiceLoss(reduction=None)(np.array([[1.0, 0.0]]), np.array([[0.75, 0.25]]))
+    finally:
+        keras.config.set_floatx("float32")
+    np.testing.assert_allclose(ops.convert_to_numpy(value), [0.25], rtol=1e-6)  # 1 - 1.5 / 2, in float32 or better
