@@ -126,14 +126,17 @@ def truth(
     with np.errstate(all="ignore"):
         value = at(flat)
         factors = upstream_of(value.shape).astype(np.float64)
-        others = [at(point) for point in rounded(flat, seed)]
-        further = [at(point) for point in rounded(flat, seed, ROUNDINGS)]
+        # Of many numbers rounding errors cancel, and oracles are slow.
+        few = flat.size <= _FEW
+        others = [at(point) for point in (rounded(flat, seed) if few else [])]
+        further = [at(point) for point in (rounded(flat, seed, ROUNDINGS) if few else [])]
         changes = [ROUNDINGS * (other - value) for other in others] + [other - value for other in further]
-        moved = np.max(np.abs([*changes, *_clipped(at, flat, high)]), axis=0, initial=0.0)
+        changes += _clipped(at, flat, high) if few else []
+        moved = np.max(np.abs(changes), axis=0, initial=0.0) if changes else np.zeros(value.shape)
         single = _single([value, *others])
         found = None
         if differentiate and flat.size:
-            change = np.max([abs(float(np.sum(np.nan_to_num(other - value) * factors))) for other in others])
+            change = max([abs(float(np.sum(np.nan_to_num(other - value) * factors))) for other in others], default=0.0)
             size = float(np.sum(np.abs(np.nan_to_num(value * factors))))
             first = COARSE_STEP if single else STEP
             # A value of 0 may be a difference of numbers as large as those around it.
