@@ -211,10 +211,15 @@ class Job:
             with np.errstate(all="ignore"):
                 return self.function(case.y, tree.map(lambda leaf: leaf.astype(np.float64), case.x))
         except (Exception, SystemExit) as error:  # user code may raise anything
-            raise CheckError(
-                f"`oracle` fails on {case.name!r}: {type(error).__name__}: {error}. It takes (y_true, y_pred), "
-                f"here {case.described}"
-            ) from error
+            raise self.oracle_error(case, error) from error
+
+    @staticmethod
+    def oracle_error(case: Case, error: BaseException) -> CheckError:
+        """Return what to raise where the oracle raises."""
+        return CheckError(
+            f"`oracle` fails on {case.name!r}: {type(error).__name__}: {error}. It takes (y_true, y_pred), "
+            f"here {case.described}"
+        )
 
     def function_of_leaves(self, case: Case) -> Callable[[list[np.ndarray]], Any]:
         """Return the oracle as a function of the arrays of predictions."""
@@ -224,20 +229,18 @@ class Job:
         """Evaluate and differentiate the oracle at every case."""
         for case in run.cases:
             try:
-                self.of_oracle(case)
-            except CheckError as error:
+                run.truths[case.name] = slopes.truth(
+                    self.function_of_leaves(case),
+                    tree.leaves(case.x),
+                    bounds=case.bounds,
+                    seed=self.seed,
+                    gradients=_gradients(run, case),
+                    differentiate=self.differentiated(run, case),
+                )
+            except (Exception, SystemExit) as error:  # user code may raise anything
                 if not case.optional:
-                    raise
-                run.untrue[case.name] = str(error)
-                continue
-            run.truths[case.name] = slopes.truth(
-                self.function_of_leaves(case),
-                tree.leaves(case.x),
-                bounds=case.bounds,
-                seed=self.seed,
-                gradients=_gradients(run, case),
-                differentiate=self.differentiated(run, case),
-            )
+                    raise self.oracle_error(case, error) from error
+                run.untrue[case.name] = str(self.oracle_error(case, error))
 
     @staticmethod
     def references(run: Run) -> list[str]:
