@@ -19,7 +19,7 @@ from multiloss.check import Report, Workers, check_loss
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "check"))
-from libraries import FAULTS, LIBRARIES, Fault  # noqa: E402
+from libraries import FAULTS, LIBRARIES, Fault  # noqa: E402  # found by the line before
 
 PAGE, RESULTS = ROOT / "docs" / "found.md", ROOT / "docs" / "found.json"
 HEAD = """# What the checker finds in published losses

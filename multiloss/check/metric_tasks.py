@@ -77,14 +77,14 @@ def _either(task: Callable[[Any], dict[str, Any]], batches: Sequence[Batch]) -> 
     """Return the result of a task, and as "whole" whether it needs weights of the shape of the labels."""
     try:
         return task(batches) | {"whole": False}
-    except Exception:
+    except Exception:  # a metric may raise anything
         whole = _whole(batches)
         if not whole:
             raise
         try:
             return task(whole) | {"whole": True}
-        except Exception:
-            pass  # the first error says more
+        except Exception:  # the first error, which is raised below, says more
+            pass
         raise
 
 
@@ -117,8 +117,8 @@ def _quick_result(target: str, batches: Sequence[Batch]) -> dict[str, Any]:
                 y, x, *weight = _tensors(batch)
                 update(y, x, **({"sample_weight": weight[0]} if weight else {}))
             return numbers(result())
-    except Exception:
-        _quick[key] = None  # in eager mode it may still run
+    except Exception:  # in eager mode it may still run; the row `compiled` tells this error
+        _quick[key] = None
     return _result(make(target), batches)
 
 
@@ -126,7 +126,7 @@ def _result_or_none(metric: Any) -> Any:
     """Return the numbers of the result before any update, or None for a metric that has none then."""
     try:
         return numbers(metric.result())["value"]
-    except Exception:
+    except Exception:  # a clear refusal, as that of `average=None` without a number of classes
         return None
 
 
@@ -229,7 +229,7 @@ def metric_config(target: str, batches: list[Batch]) -> dict[str, Any]:
     try:
         other = make(target, dtype="float64")
         dtypes = (other.dtype, again(other).dtype) if other.dtype == "float64" else None
-    except Exception:  # it takes no dtype
+    except Exception:  # it takes no dtype, or `**kwargs` has another purpose
         dtypes = None
     return {
         "lost": lost,

@@ -25,8 +25,9 @@ _AT_ONCE = 4  # numbers whose gradient differs
 # A gradient that differs by so much of the largest entry is wrong: twice what a check allows.
 _WRONG = 2e-4
 _LEVELS = 8  # the last step is 1e-21 of the first, for logarithms and quotients near 0
-# Functions of more numbers are evaluated a few times only.
-_FEW = 1000
+# Metrics of more numbers are evaluated a few times only, and losses of more than the others (the batches that overflow
+# float16) once.
+_FEW, _MANY = 1000, 2**16
 # A gradient that is as close as this, relative to the largest entry, needs no finer steps.
 CLOSE = 2e-5
 
@@ -127,7 +128,7 @@ def truth(
         value = at(flat)
         factors = upstream_of(value.shape).astype(np.float64)
         # Of many numbers rounding errors cancel, and oracles are slow.
-        few = flat.size <= _FEW
+        few = flat.size <= _MANY
         others = [at(point) for point in (rounded(flat, seed) if few else [])]
         further = [at(point) for point in (rounded(flat, seed, ROUNDINGS) if few else [])]
         changes = [ROUNDINGS * (other - value) for other in others] + [other - value for other in further]

@@ -146,7 +146,7 @@ class PythonState(Accuracy):
 class SharedState(Accuracy):
     """Its state is in an attribute of the class, which all share."""
 
-    seen = [0]  # noqa: RUF012
+    seen = [0]  # noqa: RUF012  # the fault
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         self.seen[0] += 1

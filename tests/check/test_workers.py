@@ -308,6 +308,7 @@ def test_a_closed_worker_starts_no_process(worker):
     assert not group(worker.process_id)
 
 
+# A process that nobody closes is what this is about, and Python warns of it.
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_worker_that_is_forgotten_ends(stub):
     worker = Worker("jax", stub)
