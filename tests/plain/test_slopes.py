@@ -1,7 +1,7 @@
 """Numerical derivatives, held to those worked out by hand, and what they say of their own error.
 
 Tolerances of 1e-9 are what four steps of 2% and less leave of smooth functions, which is 1e-12, with room; of 1e-8 the
-same beside a kink, where quotients are one-sided; of 1e-5 and 1e-6 what is no more than that of numbers with such digits.
+same beside a kink, where quotients are one-sided; of 1e-5 and 1e-6 no more than numbers with such digits have.
 """
 
 import numpy as np
