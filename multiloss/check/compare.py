@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# float32 rounds to 6e-8. Formulas of some hundred operations, and sums of some dozen terms, stay within these.
-VALUE = 1e-5
+# float32 rounds to 6e-8. Formulas of some hundred operations, and sums of some dozen terms, stay within these; so does
+# `100 * (1 - ratio)`, which loses two digits and depends on how a backend adds up.
+VALUE = 2e-5
 GRADIENT = 1e-4
 # What is left where terms of a gradient cancel, relative to the typical gradient: of terms that are larger than that,
 # as p / sum(p^2) is for a Dice loss of few pixels, half a dozen roundings of float32.

@@ -84,7 +84,7 @@ class Job:
         run = self.run_of(cases, described)
         self.ask_oracle_first(run)
         replies: dict[str, dict[str, Reply]] = {backend: {} for backend in described}
-        if self.of_cases & set(self.checks):
+        if self.of_cases & set(self.checks) or self.checks == ("runs",):  # alone, it has no requests to look at
             self.ask_eager(run, replies)
             self.refuse_bad_targets(run)
         run.scale = judge.scale_of(run)

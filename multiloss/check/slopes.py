@@ -165,8 +165,11 @@ def truth(
                     found = found._replace(moved=np.maximum(found.moved, again))
                     some &= disagreeing(found, gradients)
                     if some.any() and not single:
-                        tied = _tied(total, flat, noise, low, high, found, some, seed)
-                        found = found._replace(open=found.open | tied)
+                        size = max(float(np.abs(g[some & np.isfinite(g)]).max(initial=0.0)) for g in gradients)
+                        picked = some & (found.upper - found.lower > 4 * found.error + 1e-9 * size)
+                        picked |= _ordered(total, flat, noise, low, high, found, some & ~picked, seed, size)
+                        shared = _shared(total, flat, noise, low, high, found, picked, gradients, first)
+                        found = found._replace(open=found.open | shared)
                     if (some & ~found.open & (found.error <= _WRONG * found.size) & _wrong(found, gradients)).any():
                         break
     return Truth(value, moved, found, single)
@@ -385,7 +388,7 @@ def _moved(
     return np.where(where, change, 0.0)
 
 
-def _tied(
+def _ordered(
     total: Callable[[np.ndarray], float],
     x: np.ndarray,
     noise: float,
@@ -394,16 +397,43 @@ def _tied(
     slopes: Slopes,
     where: np.ndarray,
     seed: int,
+    size: float,
 ) -> np.ndarray:
-    """Return where derivatives depend on the order of equal numbers, as those of minima of minima do.
-
-    What a framework picks in each of these operations need not be the order of any point near x.
-    """
-    tied, spread = np.zeros(x.shape, bool), float(np.std(x)) or 1.0
+    """Return where derivatives depend on the order of equal numbers, beyond the two sides; `size` is of gradients."""
+    ordered, spread, size = np.zeros(x.shape, bool), float(np.std(x)) or 1.0, max(size, slopes.size)
     for ups in TIES * spread * np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape)):
         inside = np.where(x <= low, np.abs(ups), np.where(x >= high, -np.abs(ups), ups))
         there = derivatives(total, x + inside, noise, low, high, (), TINY_STEP, where)
         off = np.maximum(slopes.lower - there.lower, there.upper - slopes.upper) - there.error - slopes.error
-        known = np.maximum(slopes.error, there.error) <= 1e-3 * slopes.size
-        tied |= where & known & (off > 1e-3 * slopes.size)  # not by curvature, but by another order
-    return tied
+        known = np.maximum(slopes.error, there.error) <= 1e-3 * size
+        ordered |= where & known & (off > 1e-3 * size)  # not by curvature, but by another order
+    return ordered
+
+
+def _shared(
+    total: Callable[[np.ndarray], float],
+    x: np.ndarray,
+    noise: float,
+    low: np.ndarray,
+    high: np.ndarray,
+    slopes: Slopes,
+    where: np.ndarray,
+    gradients: Sequence[np.ndarray],
+    first: float,
+) -> np.ndarray:
+    """Return where gradients that differ have the right sum over equal numbers.
+
+    Of equal numbers, each minimum or maximum of a formula picks one, and what is picked in several of them need not be
+    the slope of any order of the numbers. Along the direction that moves equal numbers alike, nothing is picked.
+    """
+    shared, spread = np.zeros(x.shape, bool), float(np.std(x)) or 1.0
+    differing = [gradient for gradient in gradients if (disagreeing(slopes, [gradient]) & where).any()]
+    for number in np.unique(x[where]):
+        equal = x == number
+        ends = np.max(low[equal], keepdims=True) - number, np.min(high[equal], keepdims=True) - number
+        along = derivatives(lambda t, equal=equal: total(x + t * equal), np.zeros(1), noise, *ends, (), first * spread)
+        allowed = _WRONG * slopes.size * np.sqrt(equal.sum()) + slopes.moved.max() + 4 * along.error
+        right = [along.off(gradient[equal].sum()) <= allowed for gradient in differing]
+        if equal.sum() > 1 and along.error <= _WRONG * slopes.size and np.all(right):
+            shared |= equal & where
+    return shared

@@ -220,6 +220,7 @@ def describe(target: str) -> dict[str, Any]:
     backends.forget()  # what another check compiled of this target would not be compiled again
     loss, is_loss = build(target)
     config = loss.get_config() if is_loss else {}
+    parameters = inspect.signature(type(loss).__init__).parameters if is_loss else {}
     return {
         "loss": is_loss,
         "metric": isinstance(_given(loss), keras.metrics.Metric),
@@ -227,7 +228,8 @@ def describe(target: str) -> dict[str, Any]:
         "versions": backends.version(),
         "from_logits": bool(config.get("from_logits", False)),
         "reduction": config.get("reduction") if is_loss else None,
-        "takes_dtype": is_loss and ("dtype" in inspect.signature(type(loss).__init__).parameters or "dtype" in config),
+        "takes_dtype": "dtype" in config or "dtype" in parameters,
+        "takes_reduction": "reduction" in config or "reduction" in parameters,
         "straight_through": said(_given(loss), "straight_through"),
     }
 

@@ -21,7 +21,7 @@ class Written:
     python, printed, lost, hung = sys.executable, 0, 0, 0
     described: ClassVar = {
         **{"loss": True, "modes": ["eager"], "versions": "", "from_logits": False, "reduction": "sum"},
-        **{"takes_dtype": False, "straight_through": False, "metric": False},
+        **{"takes_dtype": False, "takes_reduction": True, "straight_through": False, "metric": False},
     }
 
     def __init__(self, **replies):

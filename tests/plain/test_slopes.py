@@ -100,6 +100,24 @@ def test_kinks_allow_any_slope_between_the_sides(function, sides):
         assert np.isnan(found.off(np.array([np.nan])))
 
 
+def test_equal_numbers_may_share_a_slope_otherwise_where_operations_pick_one_of_them():
+    """The slopes are (2, 1) in one order and (1, 2) in the other. To pick the same twice is (3, 0), or (0, 3)."""
+
+    def picked(x):
+        return 2 * np.maximum(x[0], x[1]) + np.minimum(x[0], x[1]) + x[2]
+
+    def opened(gradient, function=picked):
+        found = slopes_of(total(function), [0.25, 0.25, 0.5], gradients=[gradient])
+        return found.open.tolist()
+
+    assert opened([3, 0, 1]) == opened([0, 3, 1]) == [True, True, False]
+    assert opened([2, 1, 1]) == opened([1.5, 1.5, 1]) == [False] * 3  # right as they are
+    assert opened([3.01, 0, 1]) == [False] * 3  # a wrong sum
+    assert opened([3, 0, 1.01]) == [True, True, False]  # what has no equal
+    for slope in (0, 1):  # nothing is picked: the first two are 0
+        assert opened([1, -1, slope], lambda x, slope=slope: (x[0] - x[1]) ** 2 + slope * x[2]) == [False] * 3
+
+
 def test_a_clip_at_1e_minus_12_has_both_its_sides():
     """The value there is constant to one side, and steeper than 1e12 to the other."""
 

@@ -16,8 +16,6 @@ _NO_LOSS = "a plain function: Keras applies weights, masks and the reduction"
 class _OfLosses(Check):
     """A check of losses, on the plain case."""
 
-    weighted = "weights"  # the request with a weight a row, which values of classes of a whole batch may take
-
     def why_not(self, run: Run, backend: str) -> str:
         if not has_gradient(backend):
             return f"{backend} computes no gradients: values only"
@@ -41,9 +39,16 @@ def _rows(mine: Replies) -> np.ndarray:
     return rows
 
 
-def _of_samples(run: Run, rows: np.ndarray) -> bool:
+def _total(mine: Replies, name: str) -> float:
+    """Return the value of a reply as one number, although a sum of losses without reductions has no reduction either."""
+    return float(np.sum(mine[name]["value"]))
+
+
+def _of_samples(run: Run, mine: Replies) -> bool:
     """Whether values are those of samples, and not of the whole batch: one, or one a class."""
-    return rows.ndim > 0 and len(rows) == run.plain.rows
+    rows, single = _rows(mine), mine.get("one")
+    of_batch = single is not None and single["value"].shape == rows.shape  # of a single row, too
+    return rows.ndim > 0 and len(rows) == run.plain.rows and not of_batch
 
 
 def _weights(run: Run) -> np.ndarray:
@@ -67,7 +72,7 @@ class SampleWeight(_OfLosses):
 
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         plain, weights = run.plain, _weights(run)
-        asked: dict[Any, Request] = {"none": run.request(plain)}
+        asked: dict[Any, Request] = {"none": run.request(plain), "one": run.request(plain.take(slice(0, 1)))}
         for i, weight in enumerate(np.eye(plain.rows, dtype=np.float32)[:2]):
             asked[f"only row {i}"] = run.request(plain, weight=weight, reduction="sum", gradient=False)
             asked[f"row {i} alone"] = run.request(plain.take(slice(i, i + 1)), reduction="sum", gradient=False)
@@ -80,22 +85,22 @@ class SampleWeight(_OfLosses):
         for i in range(2):
             name = f"only row {i}"
             with found.at(name, plain, name):
-                got = mine[name]["value"]
-                if _of_samples(run, rows):
+                got = _total(mine, name)
+                if _of_samples(run, mine):
                     found.add(name, run.close(got, rows[i].sum(), backend), detail, batch=plain)
                     continue
                 # With one value for the whole batch, a weight of 0 must have the effect of removing the row, but that
                 # Keras's mean divides by the number of all rows.
-                alone = mine[f"row {i} alone"]["value"]
+                alone = _total(mine, f"row {i} alone")
                 off = [run.close(got, alone / count, backend) for count in (1, plain.rows)]
                 found.add(name, min(off, key=lambda each: each.ratio), detail, batch=plain)
         with found.at("weights", plain, "weights"):
-            got = mine["weights"]["value"]
-            if _of_samples(run, rows):
+            got = _total(mine, "weights")
+            if _of_samples(run, mine):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
                 found.add("weights", run.close(got, (_weights(run) * each).sum(), backend), detail, batch=plain)
             if (reply := mine.reply("weights [B, 1]")) is not None and reply.status == "done":  # or refused
-                column = mine["weights [B, 1]"]["value"]
+                column = _total(mine, "weights [B, 1]")
                 detail = "`sample_weight` of shape [B, 1] is not taken as one of shape [B]"
                 found.add("weights [B, 1]", run.close(column, got, backend), detail, batch=plain)
 
@@ -112,7 +117,7 @@ class Mask(_OfLosses):
 
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         plain, mask, weights = run.plain, _mask(run), _weights(run)
-        asked: dict[Any, Request] = {"none": run.request(plain)}
+        asked: dict[Any, Request] = {"none": run.request(plain), "one": run.request(plain.take(slice(0, 1)))}
         for mode in ["eager", *compiled_modes(run, backend)[:1]]:
             gradient = mode != "eager"  # compiled modes come with it
             asked[mode] = run.request(plain, mode=mode, mask=mask, reduction="sum", gradient=gradient)
@@ -126,21 +131,21 @@ class Mask(_OfLosses):
         plain, rows, mask = run.plain, _rows(mine), _mask(run)
         for mode in ["eager", *compiled_modes(run, backend)[:1]]:
             with found.at(f"mask, {mode}", plain, f"with a mask, {mode}"):
-                got, detail = mine[mode]["value"], "a Keras mask differs from weights of 0 and 1"
-                if _of_samples(run, rows):
+                got, detail = _total(mine, mode), "a Keras mask differs from weights of 0 and 1"
+                if _of_samples(run, mine):
                     off = run.close(got, rows[mask].sum(), backend)
                 else:
-                    off = self._of_batch(run, backend, got, mine["weights"]["value"])
+                    off = self._of_batch(run, backend, got, _total(mine, "weights"))
                 found.add(f"mask, {mode}", off, detail, batch=plain)
         with found.at("mask and weights", plain, "with a mask and weights"):
-            if _of_samples(run, rows):
+            if _of_samples(run, mine):
                 each = rows.reshape(len(rows), -1).sum(axis=1)
                 weighted = (each * _weights(run)).sum()
-                if run.close(mine["all weights"]["value"], weighted, backend).ratio > 1:
+                if run.close(_total(mine, "all weights"), weighted, backend).ratio > 1:
                     return  # `sample_weight` says so
-                off = run.close(mine["masked weights"]["value"], (each * mask * _weights(run)).sum(), backend)
+                off = run.close(_total(mine, "masked weights"), (each * mask * _weights(run)).sum(), backend)
             else:
-                off = self._of_batch(run, backend, mine["masked weights"]["value"], mine["product"]["value"])
+                off = self._of_batch(run, backend, _total(mine, "masked weights"), _total(mine, "product"))
             found.add("mask and weights", off, "a Keras mask is not applied together with weights", batch=plain)
 
     @staticmethod
@@ -165,6 +170,9 @@ class Reduction(_OfLosses):
         for name in self._NAMES:
             with found.at(name, run.plain, f"reduction {name!r}"):
                 got[name] = mine[name]["value"]
+                if np.shape(got[name]) == rows.shape and not run.described[backend]["takes_reduction"]:
+                    found.note = "it takes no `reduction`, and returns values of rows"
+                    return
                 scalar = not np.ndim(got[name])
                 detail = f"reduction {name!r} returns shape {list(np.shape(got[name]))}, expected a scalar"
                 found.require(name, scalar, detail, batch=run.plain)
