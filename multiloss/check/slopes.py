@@ -283,9 +283,14 @@ def derivatives(
         for entry in map(int, np.flatnonzero(left)):
             for k in range(level * _STEPS, (level + 1) * _STEPS):
                 step = first * spread * RATIO**-k
+                if first >= COARSE_STEP and step < 4 * ROUNDING * abs(x[entry]):
+                    break  # float32 would round it off
                 (ahead, up), (behind, down) = (_quotient(total, x, entry, sign * step, here) for sign in (+1, -1))
                 sides[1].add(entry, ahead, noise / up)
                 sides[-1].add(entry, behind, noise / down)
+                if first >= COARSE_STEP:
+                    sides[1].doubt(entry, noise / up)
+                    sides[-1].doubt(entry, noise / down)
                 middle.add(entry, (ahead + behind) / 2, noise / min(up, down))
         found = _combine(sides[1], sides[-1], middle, x, low, high)
         # A slope that would change the value by less than 1e-3 of itself over the spread is as good as 0.
@@ -327,6 +332,8 @@ class _Side:
         self.power = power  # the error of a quotient is a series in step ** power
         self.rows: list[list[float]] = [[] for _ in range(count)]
         self.value, self.error = np.full(count, np.nan), np.full(count, np.inf)
+        self.previous: list[float] = []  # the row before the last, of the number added last
+        self.doubted = np.zeros(count, bool)
 
     def add(self, entry: int, quotient: float, noise: float) -> None:
         last, row = self.rows[entry], [quotient]
@@ -335,17 +342,27 @@ class _Side:
             off = max(abs(better - row[-1]), abs(better - before)) + noise
             value, error = self.value[entry], self.error[entry]
             # A finer estimate that contradicts a coarser one is right: the function has a feature of that size.
-            if off < error or abs(better - value) > 10 * (off + error):
+            if not self.doubted[entry] and (off < error or abs(better - value) > 10 * (off + error)):
                 self.value[entry], self.error[entry] = better, off
             row.append(better)
-        self.rows[entry] = row
+        self.previous, self.rows[entry] = last, row
+
+    def doubt(self, entry: int, noise: float) -> None:
+        """Drop the estimate where quotients move away from it as steps become finer, beyond their noise.
+
+        The function has a feature that is as fine as float32, to which it rounds inside: its slope remains unknown.
+        """
+        if self.previous and np.isfinite(self.value[entry]):
+            before, now = (abs(row[0] - self.value[entry]) for row in (self.previous, self.rows[entry]))
+            if now > 2 * before + 100 * noise + 10 * self.error[entry]:
+                self.error[entry], self.doubted[entry] = np.inf, True
 
 
 def _combine(ahead: _Side, behind: _Side, middle: _Side, x: np.ndarray, low: np.ndarray, high: np.ndarray) -> Slopes:
     lower, upper = np.fmin(ahead.value, behind.value), np.fmax(ahead.value, behind.value)
     errors = ahead.error + behind.error
     error = np.maximum(ahead.error, behind.error)
-    smooth = (np.abs(ahead.value - behind.value) <= 4 * errors) & (middle.error <= error)
+    smooth = (np.abs(ahead.value - behind.value) <= 4 * errors) & (middle.error <= error) & np.isfinite(errors)
     smooth &= np.abs(middle.value - (ahead.value + behind.value) / 2) <= 4 * (errors + middle.error)
     lower, upper = np.where(smooth, middle.value, lower), np.where(smooth, middle.value, upper)
     error = np.where(smooth, middle.error, error)

@@ -216,6 +216,18 @@ def test_functions_that_round_to_float32_are_seen_and_differentiated():
     assert not truth_of(np.sin, [0.1, 1.3]).single
 
 
+def test_a_feature_as_fine_as_float32_is_unknown_to_functions_that_round_to_it():
+    """The slope at 4 is 1e7, within 1e-7, but no two numbers of float32 there are that close."""
+
+    def fine(x):
+        return np.arctan((x.astype(np.float32) - np.float32(4)) * np.float32(1e7)) + x.astype(np.float32)
+
+    found = truth_of(fine, [4.0, 0.5])
+    assert found.single
+    assert not found.slopes.error[0] < np.inf
+    assert within_its_error(slopes_of(lambda x: np.arctan((x - 4) * 1e7), [4.0], gradients=[[1.5e7]]), 1.5e7)
+
+
 def test_whole_numbers_are_no_sign_of_float32():
     """Nor are such fractions as those of counts: float32 has them exactly."""
     assert not truth_of(lambda x: np.round(x), [1.2, 7.6]).single

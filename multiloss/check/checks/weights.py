@@ -40,7 +40,7 @@ def _rows(mine: Replies) -> np.ndarray:
 
 
 def _total(mine: Replies, name: str) -> float:
-    """Return the value of a reply as one number, although a sum of losses without reductions has no reduction either."""
+    """Return the value of a reply as one number: a sum of losses that reduce nothing does not either."""
     return float(np.sum(mine[name]["value"]))
 
 
