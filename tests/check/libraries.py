@@ -559,7 +559,7 @@ FAULTS = [
         "keras-team/keras#19637, closed by the parameter `axis`, whose default remains",
     ),
     Fault(
-        ("keras/Dice", "keras/Tversky", "medicai/Binary*"),
+        ("keras/Dice", "keras/Tversky"),
         ("float16",),
         "Sums of more than 65504 pixels overflow in float16.",
     ),
