@@ -6,6 +6,7 @@ difference between neighbouring extrapolations is the estimate of the error. Fin
 needed: where the error is too large, or where a gradient that is to be judged differs.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -83,6 +84,11 @@ def upstream_of(shape: Sequence[int]) -> np.ndarray:
     return (1 + 0.5 * np.cos(np.arange(int(np.prod(shape))))).reshape(shape).astype(np.float32)
 
 
+def spread_of(x: np.ndarray) -> float:
+    """Return the typical distance of numbers, or the largest of them where all are equal."""
+    return float(np.std(x)) or max(1.0, float(np.abs(x).max(initial=0.0)))
+
+
 def rounded(x: np.ndarray, seed: int, roundings: float = 1.0) -> list[np.ndarray]:
     """Return two copies of x, each number moved by so many float32 roundings: up in one copy, down in the other."""
     up = np.random.default_rng([seed, int(roundings)]).choice([-1.0, 1.0], x.shape)  # the terms of a sum may cancel
@@ -141,7 +147,7 @@ def truth(
             size = float(np.sum(np.abs(np.nan_to_num(value * factors))))
             first = COARSE_STEP if single else STEP
             # A value of 0 may be a difference of numbers as large as those around it.
-            near = first * (float(np.std(flat)) or 1.0)
+            near = first * spread_of(flat)
             around = [total(np.clip(flat + sign * near, low, high)) for sign in (1, -1)]
             size = max(size, *np.abs(np.nan_to_num(around, posinf=0.0, neginf=0.0)))
             # How much the sum may be off by rounding: its own, and that of x, as far as it matters.
@@ -272,8 +278,7 @@ def derivatives(
         first: the first step, relative to the spread of x.
         only: which numbers to move; None for all.
     """
-    spread = float(np.std(x)) or max(1.0, float(np.abs(x).max(initial=0.0)))
-    count = x.size
+    spread, count = spread_of(x), x.size
     here = total(x)
     sides = {+1: _Side(count), -1: _Side(count)}
     middle = _Side(count, power=2)
@@ -417,7 +422,7 @@ def _ordered(
     size: float,
 ) -> np.ndarray:
     """Return where derivatives depend on the order of equal numbers, beyond the two sides; `size` is of gradients."""
-    ordered, spread, size = np.zeros(x.shape, bool), float(np.std(x)) or 1.0, max(size, slopes.size)
+    ordered, spread, size = np.zeros(x.shape, bool), spread_of(x), max(size, slopes.size)
     for ups in TIES * spread * np.random.default_rng(seed).uniform(-1, 1, (4, *x.shape)):
         inside = np.where(x <= low, np.abs(ups), np.where(x >= high, -np.abs(ups), ups))
         there = derivatives(total, x + inside, noise, low, high, (), TINY_STEP, where)
@@ -425,6 +430,10 @@ def _ordered(
         known = np.maximum(slopes.error, there.error) <= 1e-3 * size
         ordered |= where & known & (off > 1e-3 * size)  # not by curvature, but by another order
     return ordered
+
+
+def _along(total: Callable[[np.ndarray], float], x: np.ndarray, where: np.ndarray, by: np.ndarray) -> float:
+    return total(x + by * where)
 
 
 def _shared(
@@ -443,12 +452,13 @@ def _shared(
     Of equal numbers, each minimum or maximum of a formula picks one, and what is picked in several of them need not be
     the slope of any order of the numbers. Along the direction that moves equal numbers alike, nothing is picked.
     """
-    shared, spread = np.zeros(x.shape, bool), float(np.std(x)) or 1.0
+    shared, spread = np.zeros(x.shape, bool), spread_of(x)
     differing = [gradient for gradient in gradients if (disagreeing(slopes, [gradient]) & where).any()]
     for number in np.unique(x[where]):
         equal = x == number
         ends = np.max(low[equal], keepdims=True) - number, np.min(high[equal], keepdims=True) - number
-        along = derivatives(lambda t, equal=equal: total(x + t * equal), np.zeros(1), noise, *ends, (), first * spread)
+        moved_along = functools.partial(_along, total, x, equal)
+        along = derivatives(moved_along, np.zeros(1), noise, *ends, (), first * spread)
         allowed = _WRONG * slopes.size * np.sqrt(equal.sum()) + slopes.moved.max() + 4 * along.error
         right = [along.off(gradient[equal].sum()) <= allowed for gradient in differing]
         if equal.sum() > 1 and along.error <= _WRONG * slopes.size and np.all(right):

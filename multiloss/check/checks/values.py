@@ -9,6 +9,7 @@ from multiloss.check import compare, tree
 from multiloss.check.checks.base import Check, Findings, Raised, Replies, Request, Run, flat, has_gradient, result_of
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
+from multiloss.check.slopes import ROUNDING, spread_of
 
 
 class Runs(Check):
@@ -210,6 +211,8 @@ class Gradient(_OfCases):
             return
         size = max(slopes.size, 1e-30)
         tolerance = compare.GRADIENT * size + slopes.moved + compare.CANCELLED * run.scale.gradient
+        # A slope that changes the value by less than it is rounded by, over the spread of x, is as good as 0.
+        tolerance = tolerance + ROUNDING * compare.largest(truth.value) / spread_of(flat(tree.leaves(case.x)))
         outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))
