@@ -9,6 +9,8 @@ from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
 from multiloss.check.job import CheckError
+from multiloss.check.models.report import Comparison
+from multiloss.check.models.run import compare_training
 from multiloss.check.pool import Workers
 from multiloss.check.report import Cell, Report
 from multiloss.check.run import check_loss
@@ -20,9 +22,11 @@ __all__ = [
     "METRIC_CHECKS",
     "Cell",
     "CheckError",
+    "Comparison",
     "Report",
     "TargetError",
     "Workers",
     "assert_consistent",
     "check_loss",
+    "compare_training",
 ]

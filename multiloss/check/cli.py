@@ -1,4 +1,4 @@
-"""The command `multiloss check`."""
+"""The commands `multiloss check` and `multiloss compare`."""
 
 import argparse
 import dataclasses
@@ -16,8 +16,11 @@ from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
 from multiloss.check.job import CheckError
-from multiloss.check.pool import TIMEOUT
-from multiloss.check.report import KINDS
+from multiloss.check.models.report import Comparison
+from multiloss.check.models.run import MEMORY as MODEL_MEMORY
+from multiloss.check.models.run import compare_training
+from multiloss.check.pool import MEMORY, TIMEOUT
+from multiloss.check.report import KINDS, Report
 from multiloss.check.run import check_loss
 
 _DESCRIPTION = """\
@@ -35,8 +38,23 @@ _EPILOG = """examples:
 
 exit code: 0 if all checks pass, 1 if one fails (or a known failure passes), 2 if the loss could not be checked,
 130 after Ctrl-C"""
-# Options that `check_loss` has under the same name; those that are not given keep its defaults.
-_PASSED = ("inputs", "seed", "known", "timeout", "memory", "search", "metric")
+_COMPARE = """\
+Train a Keras model on every installed backend, with the same weights and batches, and say where the numbers part first:
+data, weights, the outputs of layers, the loss, metrics, gradients, weights after a step, or the loss of later steps.
+Rounding is measured, and float64 says who is off.
+
+BUILD is a function without arguments that returns a compiled model, as `file.py:name` or `module:name`. DATA is a
+function of a seed that returns (x, y) or (x, y, sample_weight), a keras.utils.PyDataset, or an .npz file."""
+_COMPARE_EPILOG = """examples:
+  multiloss compare my_project.py:build --data my_project.py:batches
+  multiloss compare my_project.py:build --data train.npz --steps 100 --backends jax,torch --html report.html
+
+exit code: 0 if differences are rounding, 1 if numbers part, 2 if the model could not be compared, 130 after Ctrl-C"""
+# Options that `check_loss` or `compare_training` has under the same name; those not given keep its defaults.
+_PASSED = {
+    "check": ("inputs", "seed", "known", "timeout", "memory", "search", "metric"),
+    "compare": ("data", "steps", "batch_size", "seed", "timeout", "memory"),
+}
 _EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -47,48 +65,59 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.command is None:
         parser.print_help()
         return 0
-    progress = _Progress()
+    progress = _Progress(f"multiloss {given.command}")
     try:
-        fail_on = _kinds(given.fail_on)
-        for option, path in {"--json": given.json, "--html": given.html}.items():
+        for option in ("json", "html", "picture"):
+            path = getattr(given, option, None)
             if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-                raise ValueError(f"`{option}` must be a file in a folder that exists. Received: {path!r}")
-        options: dict[str, Any] = {name: getattr(given, name) for name in _PASSED}
-        options |= {"checks": _names(given.only), "skip": _names(given.skip)}
-        report = check_loss(
-            given.target,
-            given.oracle,
-            backends=_backends(given.backends, given.backend),
-            progress=progress,
-            **{name: value for name, value in options.items() if value is not None},
-        )
-        report = dataclasses.replace(report, fail_on=fail_on)
+                raise ValueError(f"`--{option}` must be a file in a folder that exists. Received: {path!r}")
+        report = (_check if given.command == "check" else _compare)(given, progress)
         progress.clear()
         print(report.text(color=sys.stdout.isatty(), failures=None if given.all_failures else 3))
         for path, text in ((given.json, report.json), (given.html, report.html)):
             if path:
                 Path(path).write_text(text(), encoding="utf-8")
+        if isinstance(report, Comparison) and given.picture:
+            report.picture(given.picture)
     except KeyboardInterrupt:
         progress.clear()
-        print("multiloss check: interrupted", file=sys.stderr)
+        print(f"{progress.command}: interrupted", file=sys.stderr)
         return 130  # as shells have it: 128 + SIGINT
     except (Exception, SystemExit) as error:  # user code runs here too and may raise anything
         progress.clear()
         if given.debug:
             traceback.print_exc()
-        named = "" if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: "
+        named = "" if isinstance(error, ValueError | OSError | ImportError) else f"{type(error).__name__}: "
         # The lines of our own errors are meant so.
         lines = str(error).splitlines() if isinstance(error, CheckError) else [" ".join(str(error).split())]
-        print(f"multiloss check: {named}" + "\n".join(lines), file=sys.stderr)
+        print(f"{progress.command}: {named}" + "\n".join(lines), file=sys.stderr)
         return 2
     return report.exit_code
+
+
+def _passed(given: argparse.Namespace) -> dict[str, Any]:
+    options = {name: getattr(given, name) for name in _PASSED[given.command]}
+    options["backends"] = _backends(given.backends, given.backend)
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check(given: argparse.Namespace, progress: "_Progress") -> Report:
+    fail_on = _kinds(given.fail_on)
+    some = {"checks": _names(given.only), "skip": _names(given.skip)}
+    options = _passed(given) | {name: names for name, names in some.items() if names is not None}
+    report = check_loss(given.target, given.oracle, progress=progress, **options)
+    return dataclasses.replace(report, fail_on=fail_on)
+
+
+def _compare(given: argparse.Namespace, progress: "_Progress") -> Comparison:
+    return compare_training(given.target, progress=progress, **_passed(given))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="multiloss",
         description="Keras 3 losses, exact on every backend.",
-        epilog="`multiloss check --help` has the options and examples.",
+        epilog="`multiloss COMMAND --help` has the options and examples.",
     )
     version: dict[str, Any] = {
         "action": "version",
@@ -124,20 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="TARGET is a function for compile(metrics=...); a keras.metrics.Metric is recognised without",
     )
-    add("--seed", type=int, metavar="N", help="seed of the random inputs (default: 0)")
-
-    add = check.add_argument_group("where it is checked").add_argument
-    add("--backends", metavar="NAMES", help="separated by commas (default: all installed)")
-    add(
-        "--backend",
-        metavar="NAME=PYTHON",
-        action="append",
-        default=[],
-        help="run a backend in another Python, in addition to --backends; repeatable",
-    )
-    add("--timeout", type=float, metavar="SECONDS", help=f"limit for one request to a backend (default: {TIMEOUT:g})")
-    add("--memory", type=float, metavar="GIB", help="limit for what one request to a backend allocates (default: 2)")
-
+    _add_common(check, "the loss")
     add = check.add_argument_group("which checks run").add_argument
     add(
         "--only",
@@ -158,13 +174,47 @@ def _parser() -> argparse.ArgumentParser:
         "crash, nan, setting (one that gets lost) (default: all)",
     )
 
-    add = check.add_argument_group("what is written").add_argument
-    add("--all-failures", action="store_true", help="show all failures instead of the three worst")
-    add("--json", metavar="FILE", help="write the report as JSON")
-    add("--html", metavar="FILE", help="write the report as an HTML page with plots")
-    add("--debug", action="store_true", help="show the traceback if the loss could not be checked")
-    add("--version", **version)
+    compare = commands.add_parser(
+        "compare",
+        description=_COMPARE,
+        epilog=_COMPARE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        help="train any Keras model on every backend and say where the numbers part",
+    )
+    add = compare.add_argument_group("what is compared").add_argument
+    add("target", metavar="BUILD", help="a function without arguments that returns a compiled model")
+    add("--data", metavar="DATA", required=True, help="a function of a seed, a PyDataset, or an .npz file")
+    add("--steps", type=int, metavar="N", help="steps of training (default: 20)")
+    add("--batch-size", type=int, metavar="N", help="rows of a batch, if DATA gives all rows (default: 32)")
+    _add_common(compare, "the model").add_argument(
+        "--picture", metavar="FILE", help="write a picture of the losses and of the error by layer; needs matplotlib"
+    )
+    for command in (check, compare):
+        command.add_argument("--version", **version)
     return parser
+
+
+def _add_common(command: argparse.ArgumentParser, what: str) -> argparse._ArgumentGroup:
+    """Add what both commands have, and return the group of what is written."""
+    add = command.add_argument_group("where").add_argument
+    add("--seed", type=int, metavar="N", help="seed of the inputs (default: 0)")
+    add("--backends", metavar="NAMES", help="separated by commas (default: all installed)")
+    add(
+        "--backend",
+        metavar="NAME=PYTHON",
+        action="append",
+        default=[],
+        help="run a backend in another Python, in addition to --backends; repeatable",
+    )
+    add("--timeout", type=float, metavar="SECONDS", help=f"limit for one request to a backend (default: {TIMEOUT:g})")
+    memory = {"the loss": MEMORY, "the model": MODEL_MEMORY}[what]
+    add("--memory", type=float, metavar="GIB", help=f"limit for what one request allocates (default: {memory:g})")
+    written = command.add_argument_group("what is written")
+    written.add_argument("--all-failures", action="store_true", help="show all failures instead of the three worst")
+    written.add_argument("--json", metavar="FILE", help="write the report as JSON")
+    written.add_argument("--html", metavar="FILE", help="write the report as an HTML page with plots")
+    written.add_argument("--debug", action="store_true", help=f"show the traceback if {what} could not be run")
+    return written
 
 
 def _names(given: Sequence[str] | None) -> list[str] | None:
@@ -194,7 +244,8 @@ def _backends(names: str | None, others: Sequence[str]) -> dict[str, str | None]
 class _Progress:
     """Show the progress of each backend: on one line of a terminal, elsewhere by a line every ten seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
+        self.command = command
         self.done: dict[str, str] = {}
         self.terminal = sys.stderr.isatty()
         self.began = self.shown = time.monotonic()
@@ -207,7 +258,7 @@ class _Progress:
             print(f"\r\033[K{line[: columns - 1]}", end="", file=sys.stderr, flush=True)  # a second line would stay
         elif now - self.shown >= _EVERY:
             self.shown = now
-            print(f"multiloss check: {line} requests after {now - self.began:.0f} s", file=sys.stderr, flush=True)
+            print(f"{self.command}: {line} requests after {now - self.began:.0f} s", file=sys.stderr, flush=True)
 
     def clear(self) -> None:
         if self.terminal:

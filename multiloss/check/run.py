@@ -106,7 +106,7 @@ def check_loss(
     function = None if oracle is None else (resolve(oracle) if isinstance(oracle, str) else oracle)
     if function is not None and not callable(function):
         raise CheckError(f"`oracle` must be callable. Received: {oracle_text}")
-    pythons, missing, unchecked = _chosen(backends)
+    pythons, missing, unchecked = chosen(backends)
     if expected is not None:
         some = METRIC_CHECKS if metric else dict.fromkeys((*CHECKS, *METRIC_CHECKS))
         asked = [check for check in some if check not in skip and (checks is None or check in ("runs", *checks))]
@@ -143,7 +143,7 @@ def check_loss(
     return report if expected is None else report.with_known(expected)
 
 
-def _chosen(
+def chosen(
     given: Sequence[str] | Mapping[str, str | None] | None,
 ) -> tuple[dict[str, str | None], list[str], dict[str, str]]:
     """Return the backends to run with their interpreters, the missing ones, and the unchecked ones with the reason."""

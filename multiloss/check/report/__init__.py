@@ -5,7 +5,6 @@ which is immutable; `with_known` returns a new one.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -143,8 +142,8 @@ class Report:
         """
         cells = [
             vars(cell)
-            | {"error": _number(cell.error), "tolerance": _number(cell.tolerance)}
-            | {"errors": {case: _number(error) for case, error in cell.errors.items()}}
+            | {"error": contents.number(cell.error), "tolerance": contents.number(cell.tolerance)}
+            | {"errors": {case: contents.number(error) for case, error in cell.errors.items()}}
             for cell in self.cells
         ]
         containers: dict[str, Any] = {"versions": dict(self.versions), "unchecked": dict(self.unchecked)}
@@ -181,7 +180,3 @@ class Report:
             target=contents.plain(self.target),
             seed=self.seed,
         )
-
-
-def _number(value: float | None) -> float | str | None:
-    return None if value is None else float(value) if math.isfinite(value) else str(float(value))

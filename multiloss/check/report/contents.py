@@ -1,5 +1,6 @@
 """The contents that the text and the HTML page share: verdict, failures that are one fault, and sections."""
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,7 @@ class Contents:
         facts: name and value.
         target: the loss, as it was named.
         seed: the seed of the inputs.
+        command: the command that made it.
     """
 
     ok: bool
@@ -99,6 +101,12 @@ class Contents:
     facts: Sequence[tuple[str, str]]
     target: str
     seed: int
+    command: str = "check"
+
+
+def number(value: float | None) -> float | str | None:
+    """Return a number for JSON, which has no infinities and no NaN: these as text."""
+    return None if value is None else float(value) if math.isfinite(value) else str(float(value))
 
 
 def verdict(target: str, cells: Sequence[Cell], backends: Sequence[str], counted: Callable[[Cell], bool]) -> str:

@@ -1,7 +1,7 @@
 """The report as one HTML page, which fetches nothing and runs nothing."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape as escaped
 
 from multiloss.check.report.cells import MARKS, Cell
@@ -9,9 +9,9 @@ from multiloss.check.report.contents import Contents, Finding, plain
 from multiloss.check.report.text import CORNER
 
 
-def page(contents: Contents) -> str:
-    """Return the page: verdict, table, failures, sections, plots, facts."""
-    title = f"multiloss check: {escape(contents.target)}"
+def page(contents: Contents, curves: Mapping[str, Sequence[float]] | None = None) -> str:
+    """Return the page: verdict, table, failures, sections, plots, facts; with curves of losses if there are any."""
+    title = f"multiloss {contents.command}: {escape(contents.target)}"
     head = "".join(f'<th scope="col">{escape(backend)}</th>' for backend in contents.backends)
     rows = ""
     for check, row in contents.rows.items():
@@ -30,6 +30,8 @@ def page(contents: Contents) -> str:
         legend = " ".join(f'<b class="b{i % 5}">&#9679;</b> {escape(b)}' for i, b in enumerate(contents.backends))
         below += "<h2>Error by case</h2>\n<p>Error divided by tolerance; the dashed line is 1. A cross at the top "
         below += f'marks an error that is not finite.</p>\n<p>{legend}</p>\n<div class="panels">\n{panels}</div>\n'
+    if curves:
+        below += f"<h2>Loss of each step</h2>\n{_curves(curves)}"
     facts = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>\n" for name, value in contents.facts)
     word, colon, rest = contents.verdict.partition(":")
     verdict = f'<b class="{"pass" if contents.ok else "fail"}">{escape(word)}</b>{colon}{escape(rest)}'
@@ -91,6 +93,32 @@ def _panel(check: str, row: Mapping[str, Cell]) -> str:
     name = escape(check)
     svg = f'<svg role="img" aria-label="{name}: error by case" width="470" viewBox="0 0 {size}">\n{shapes}</svg>'
     return f"<figure><figcaption>{name}</figcaption>\n{svg}</figure>\n"
+
+
+def _curves(curves: Mapping[str, Sequence[float]]) -> str:
+    """Return the plot of the losses by step."""
+    left, right, top, height = 62, 760, 8, 220  # pixels
+    values = [value for curve in curves.values() for value in curve if math.isfinite(value)] or [0.0]
+    low, high, steps = min(values), max(values), max(map(len, curves.values()))
+    span = high - low or 1.0
+
+    def place(step: int, value: float) -> str:
+        x = left + (right - left) * (step / max(1, steps - 1))
+        return f"{x:.1f},{top + height * (high - value) / span:.1f}"
+
+    shapes = ""
+    for value in (low, (low + high) / 2, high):
+        y = top + height * (high - value) / span
+        shapes += f'<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>\n'
+        shapes += f'<text x="{left - 5}" y="{y + 3:.1f}" text-anchor="end">{value:.3g}</text>\n'
+    for i, (backend, curve) in enumerate(curves.items()):
+        points = " ".join(place(step, value) for step, value in enumerate(curve) if math.isfinite(value))
+        dashes = ("", "7 4", "2 3", "9 3 2 3", "4 4")[i % 5]  # where curves lie on each other, all are seen
+        style = f'fill="none" stroke="currentColor" stroke-width="2" stroke-dasharray="{dashes}"'
+        shapes += f'<polyline class="b{i % 5}" {style} points="{points}"><title>{escape(backend)}</title></polyline>\n'
+    legend = " ".join(f'<b class="b{i % 5}">&#9679;</b> {escape(backend)}' for i, backend in enumerate(curves))
+    svg = f'<svg role="img" aria-label="loss of each step" width="770" viewBox="0 0 770 {top + height + 12}">'
+    return f"<p>{legend}</p>\n{svg}\n{shapes}</svg>\n"
 
 
 _STYLE = """

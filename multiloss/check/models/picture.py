@@ -1,0 +1,41 @@
+"""The picture of a comparison: the loss by step, and the error by layer. Needs matplotlib."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from multiloss.check.models.report import Comparison
+
+_SHOWN = ("forward", "gradient")
+_MARKS = ("o", "s", "^", "D", "v")  # besides colours, for those who cannot tell them apart
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0468c", "#77600a")
+
+
+def write(comparison: "Comparison", path: str | Path) -> None:
+    """Write the picture in the format of the path's ending.
+
+    Raises:
+        ImportError: without matplotlib.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("the picture needs matplotlib: pip install matplotlib") from error
+
+    figure = Figure(figsize=(13, 4.5), layout="constrained")
+    curves, *others = figure.subplots(1, 1 + len(_SHOWN))
+    for k, (backend, losses) in enumerate(comparison.curves.items()):
+        curves.plot(range(1, len(losses) + 1), losses, _MARKS[k % 5] + "-", color=_COLORS[k % 5], ms=4, label=backend)
+    curves.set(xlabel="step", ylabel="loss", title="Loss of each step")
+    curves.legend()
+    for axes, stage in zip(others, _SHOWN, strict=True):
+        rows = [cell for cell in comparison.cells if cell.check == stage and cell.errors]
+        names = list(dict.fromkeys(name for cell in rows for name in cell.errors))
+        for k, cell in enumerate(rows):
+            # 1e-4 stands for no error at all, which has no logarithm.
+            errors = [max(cell.errors.get(name, 0.0), 1e-4) for name in names]
+            axes.semilogy(names, errors, _MARKS[k % 5], color=_COLORS[k % 5], label=cell.backend, alpha=0.8)
+        axes.axhline(1, color="0.4", ls="--", lw=1)
+        axes.set(ylabel="error / what rounding explains", title=f"{stage.capitalize()}, by layer or weight")
+        axes.tick_params(axis="x", rotation=70, labelsize=7)
+    figure.savefig(path, dpi=110)

@@ -1,0 +1,130 @@
+"""What layers receive and return while a model runs, and what makes them random: in a worker, Keras only."""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from multiloss.check.models.stages import LOSS_OF, Call
+
+
+class Recording:
+    """Calls in the order in which they returned, so that inner layers come before those around them."""
+
+    def __init__(self, replaced: Mapping[str, list[Any]] | None = None):
+        self.calls: list[Call] = []
+        self.replaced = replaced or {}  # name of a call -> the tensors that it receives instead
+        self.returned: dict[str, list[Any]] = {}  # the tensors that these calls return
+
+    @contextlib.contextmanager
+    def on(self) -> Iterator["Recording"]:
+        """Record within."""
+        stack: list[tuple[str, Any]] = []
+        counts: dict[str, int] = {}
+        inner: list[int] = []
+
+        def call(original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
+            if any(isinstance(around, keras.layers.RNN) for _, around in stack):
+                return original(layer, *args, **kwargs)  # a cell, which some backends trace
+            stack.append((layer.name, layer))
+            inner.append(0)
+            try:
+                place = "/".join(name for name, _ in stack[1:]) or layer.name
+                counts[place] = counts.get(place, 0) + 1
+                place = place if counts[place] == 1 else f"{place}#{counts[place]}"
+                if place in self.replaced:
+                    args, kwargs = _with_tensors((args, kwargs), self.replaced[place])
+                given = _arrays((args, kwargs))
+                result = original(layer, *args, **kwargs)
+                if place in self.replaced:
+                    self.returned[place] = _floats(result)
+                returned = _arrays(result)
+                if given is not None and returned is not None:
+                    weights = [weight.path for weight in layer.weights]
+                    kind = type(layer).__name__
+                    self.calls.append(Call(place, kind, given, returned, weights, inner[-1] > 0))
+                    if losses := _arrays(layer.losses):
+                        self.calls.append(Call(f"{LOSS_OF}{place}", kind, given, losses, weights, inner[-1] > 0))
+                return result
+            finally:
+                stack.pop()
+                inner.pop()
+                if inner:
+                    inner[-1] += 1
+
+        with _calling(call):
+            yield self
+
+
+@contextlib.contextmanager
+def _calling(call: Callable[..., Any]) -> Iterator[None]:
+    """Let `call(original, layer, *arguments)` stand for what a layer does when it is called."""
+    original = keras.layers.Layer.__call__
+
+    def replaced(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        return call(original, layer, *args, **kwargs)
+
+    keras.layers.Layer.__call__ = replaced
+    try:
+        yield
+    finally:
+        keras.layers.Layer.__call__ = original
+
+
+@contextlib.contextmanager
+def without_randomness() -> Iterator[dict[str, str]]:
+    """Call layers that draw random numbers as in inference; yields name -> class of those called so."""
+    found: dict[str, str] = {}
+
+    def call(original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
+        if draws(layer) and "training" in inspect.signature(layer.call).parameters:
+            found[layer.name] = type(layer).__name__
+            kwargs["training"] = False
+        return original(layer, *args, **kwargs)
+
+    with _calling(call):
+        yield found
+
+
+def draws(layer: Any) -> bool:
+    """Whether a layer holds a generator of seeds, as dropout, noise and augmentation do, and may use it."""
+    holds = any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
+    # Recurrent and attention layers hold one whether or not they drop.
+    rates = [getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout")]
+    return holds and not (rates != [None] * 3 and all(rate in (None, 0, 0.0) for rate in rates))
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray) or ops.is_tensor(leaf)
+
+
+def _arrays(tree: Any) -> list[np.ndarray] | None:
+    """Return the tensors of a tree as arrays, or None where a backend traces: they have no numbers then."""
+    try:
+        return [np.asarray(ops.convert_to_numpy(leaf)) for leaf in keras.tree.flatten(tree) if _is_tensor(leaf)]
+    except Exception:  # each framework has its own
+        return None
+
+
+def _floats(tree: Any) -> list[Any]:
+    return [leaf for leaf in keras.tree.flatten(tree) if _is_tensor(leaf) and "float" in str(leaf.dtype)]
+
+
+def _with_tensors(tree: Any, tensors: list[Any]) -> Any:
+    """Return a tree with other tensors of floats, which keep their Keras masks."""
+    rest = iter(tensors)
+
+    def other(leaf: Any) -> Any:
+        if not _is_tensor(leaf) or "float" not in str(leaf.dtype):
+            return leaf
+        tensor, mask = next(rest), getattr(leaf, "_keras_mask", None)
+        if mask is not None:
+            with contextlib.suppress(AttributeError):
+                tensor._keras_mask = mask
+        return tensor
+
+    return keras.tree.map_structure(other, tree)

@@ -1,0 +1,506 @@
+"""`compare_training`: the same model, weights and batches on every backend, and where the numbers part first."""
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from multiloss.check import pool, tree
+from multiloss.check.job import CheckError, error_of
+from multiloss.check.models import stages
+from multiloss.check.models.report import STAGES, Comparison
+from multiloss.check.models.stages import Found
+from multiloss.check.pool import Reply, Worker, Workers
+from multiloss.check.report import Cell
+from multiloss.check.run import chosen
+from multiloss.check.targets import text_of
+
+MEMORY = 8.0  # GiB that a step of training may take
+
+
+def compare_training(
+    build: Any,
+    data: Any,
+    *,
+    steps: int = 20,
+    batch_size: int = 32,
+    backends: Sequence[str] | Mapping[str, str | None] | None = None,
+    seed: int = 0,
+    timeout: float = pool.TIMEOUT,
+    memory: float = MEMORY,
+    workers: Workers | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Comparison:
+    """Train the same model on every backend, and say where its numbers part first, and who is right.
+
+    Weights and the state of the optimizer come from one backend, batches from NumPy: the same for all, in the same
+    order. In the order of a training step, these are compared: the outputs of layers, in inference and in training,
+    the loss and its parts, metrics, the gradient of each weight, weights after one step, and the loss of each step.
+    Rounding is measured: each backend computes everything again from inputs and weights that are moved by a unit in the
+    last place. Float64 says who is off. Layers that draw random numbers, as dropout, are called as in inference.
+
+    Args:
+        build: a function without arguments that returns a compiled `keras.Model`, or its name as in `multiloss check`:
+            "my_project.py:build".
+        data: a function of a seed, or its name, that returns (x, y) or (x, y, sample_weight), arrays or dicts of them,
+            or a `keras.utils.PyDataset`; or the path of an `.npz` file with the arrays `x`, `y` and `sample_weight`
+            (`x.name` for those of a dict).
+        steps: steps of training. The batches repeat if there are fewer.
+        batch_size: rows of a batch, if `data` gives all rows.
+        backends: names, or a mapping of names to Python interpreters; None for all backends installed here.
+        seed: passed to `data`.
+        timeout: seconds until a request to a worker is given up.
+        memory: GiB that one request may take beyond what its worker had before.
+        workers: worker processes to use and leave running; None for new ones.
+        progress: called with the backend, the number of completed requests, and their total.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        CheckError, TargetError: both are ValueErrors: if the model cannot be built or called anywhere, if data do not
+            fit, or an argument is out of range.
+
+    Example:
+        >>> from multiloss.check import compare_training
+        >>> compare_training("my_project.py:build", "my_project.py:batches", steps=5).ok  # doctest: +SKIP
+        True
+    """
+    began = time.perf_counter()
+    for name, number in (("steps", steps), ("batch_size", batch_size)):
+        if not (isinstance(number, int) and number > 0):
+            raise CheckError(f"`{name}` must be an integer > 0. Received: {number!r}")
+    for name, limit in (("timeout", timeout), ("memory", memory)):
+        if not (limit > 0 and math.isfinite(limit)):
+            raise CheckError(f"`{name}` must be a finite number > 0. Received: {limit}")
+    build_text, data_text = text_of(build), text_of(data)
+    pythons, missing, unchecked = chosen(backends)
+    with contextlib.ExitStack() as stack:
+        kept = workers or stack.enter_context(Workers())
+        mine = {backend: kept.get(backend, python, timeout, memory) for backend, python in pythons.items()}
+        job = _Job(build_text, data_text, seed, batch_size, steps, mine, progress)
+        job.run()
+    crashed = [Cell("runs", backend, "fail", f"{backend} is not installed", kind="crash") for backend in missing]
+    return Comparison(
+        build=build_text,
+        data=data_text,
+        seed=seed,
+        steps=steps,
+        versions=job.versions,
+        cells=(*crashed, *job.cells.values()),
+        curves=job.curves,
+        notes=tuple(job.notes),
+        unchecked=unchecked,
+        seconds=time.perf_counter() - began,
+    )
+
+
+class _Job:
+    """One comparison."""
+
+    def __init__(
+        self,
+        build: str,
+        data: str,
+        seed: int,
+        size: int,
+        steps: int,
+        workers: Mapping[str, Worker],
+        progress: Callable[[str, int, int], None] | None,
+    ):
+        self.build, self.data, self.seed, self.size, self.steps = build, data, seed, size, steps
+        self.workers, self.progress = dict(workers), progress
+        self.cells: dict[tuple[str, str], Cell] = {}
+        self.versions: dict[str, str] = {}
+        self.curves: dict[str, list[float]] = {}
+        self.notes: list[str] = []
+        self.nothing: set[str] = set()  # weights whose gradient is 0
+        self.source: dict[str, Any] = {}  # the description of the model whose weights all have
+
+    # --- requests ----------------------------------------------------------------------------------------------------
+
+    def ask(
+        self, backends: Sequence[str], asked: Sequence[tuple[str, str, dict[str, Any]]]
+    ) -> dict[str, dict[str, Reply]]:
+        """Send the same requests to some backends: backend -> key -> reply."""
+        workers = {backend: self.workers[backend] for backend in backends}
+        return pool.gather(workers, {backend: list(asked) for backend in backends}, self.progress, restarts=1)
+
+    def run(self) -> None:
+        """Compare stage by stage."""
+        described = self.describe()
+        if not described:
+            return
+        batches = self.compare_data(described)
+        there = self.compare_weights(described)
+        source = self.source = described[there[0]]
+        for name, kind in source["random"].items():
+            self.notes.append(
+                f"`{name}` ({kind}) draws random numbers, which no two backends share: called as in inference."
+            )
+        given = {"build": self.build, "weights": source["weights"], "state": source["state"]}
+        training = {**given, "batches": batches[: self.steps], "steps": self.steps}
+        forward = {**given, "batch": batches[0]}
+        replies = self.ask(
+            there,
+            [
+                ("forward", "forward_model", {**forward, "wide": False}),
+                ("train", "train_model", {**training, "wide": False}),
+                ("forward, wide", "forward_model", {**forward, "wide": True}),
+                ("train, wide", "train_model", {**training, "wide": True}),
+            ],
+        )
+        for backend in there:
+            self.ran(backend, replies[backend])
+        done = {key: _done(replies, key) for key in ("forward", "train", "forward, wide", "train, wide")}
+        self.compare_runs(done, given, batches[0])
+
+    def ran(self, backend: str, replies: Mapping[str, Reply]) -> None:
+        """Say what a backend could not do."""
+        failed = {key: reply for key, reply in replies.items() if reply.status != "done"}
+        needed = {key: reply for key, reply in failed.items() if "wide" not in key}
+        for key, reply in failed.items():
+            if key not in needed:
+                self.notes.append(
+                    f"{backend} has no float64 values of `{key.partition(',')[0]}`: {_line(reply.message)}"
+                )
+        lost = len(replies) < 4
+        if needed or lost:
+            message = next((_line(reply.message) for reply in needed.values()), "the worker was lost earlier")
+            self.cells["runs", backend] = Cell("runs", backend, "fail", message, kind="crash")
+        else:
+            self.cells["runs", backend] = Cell("runs", backend, "pass")
+
+    # --- stages ------------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, dict[str, Any]]:
+        """Return the descriptions of the model by backend."""
+        arguments = {"build": self.build, "data": self.data, "seed": self.seed, "size": self.size, "steps": self.steps}
+        answers = self.ask(list(self.workers), [("model", "describe_model", arguments)])
+        replies = {backend: some["model"] for backend, some in answers.items()}
+        failed = {backend: reply for backend, reply in replies.items() if reply.status != "done"}
+        if failed and len(failed) == len(replies):
+            reply = next(iter(failed.values()))
+            named = reply.message.startswith("TargetError: ")
+            raise error_of(
+                reply.message.removeprefix("TargetError: ") if named else f"{self.build}: {reply.message}", reply
+            )
+        for backend, reply in failed.items():
+            message = _line(reply.message.removeprefix("TargetError: "))
+            self.cells["runs", backend] = Cell("runs", backend, "fail", message, kind="crash")
+        described = {backend: reply.result for backend, reply in replies.items() if reply.status == "done"}
+        self.versions = {backend: one["versions"] for backend, one in described.items()}
+        return described
+
+    def compare_data(self, described: Mapping[str, Any]) -> list[Any]:
+        """Return the batches of most backends."""
+        prints = {backend: [_bytes(batch) for batch in one["batches"]] for backend, one in described.items()}
+        common = stages.usual(prints)
+        source = next(backend for backend, of in prints.items() if of == common)
+        for backend, of in prints.items():
+            if of == common:
+                self.cells["data", backend] = Cell("data", backend, "pass")
+                continue
+            detail = _data_differs(described[source]["batches"], described[backend]["batches"])
+            self.fail("data", backend, f"{detail}. What follows is of the batches of {source}")
+        return list(described[source]["batches"])
+
+    def compare_weights(self, described: Mapping[str, Any]) -> list[str]:
+        """Return the backends whose models have the same weights."""
+        forms = {
+            backend: [(path, array.shape, path in one["trainable"]) for path, array in one["weights"].items()]
+            for backend, one in described.items()
+        }
+        common = stages.usual(forms)
+        for backend, form in forms.items():
+            if form == common:
+                self.cells["weights", backend] = Cell("weights", backend, "pass")
+                continue
+            here, there = dict.fromkeys(form), dict.fromkeys(common)
+            mine, theirs = next(((a, b) for a, b in zip(form, common, strict=False) if a != b), (None, None))
+            if mine is None:
+                extra = next(iter([*(w for w in here if w not in there), *(w for w in there if w not in here)]))
+                mine, theirs = (extra, None) if extra in here else (None, extra)
+            self.fail("weights", backend, f"another architecture: {_weight(mine)}, elsewhere {_weight(theirs)}")
+        return [backend for backend, form in forms.items() if form == common]
+
+    def compare_runs(self, done: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], batch: Any) -> None:
+        """Judge what the backends computed."""
+        forward, train = done["forward"], done["train"]
+        wide = {key.partition(",")[0]: some for key, some in done.items() if "wide" in key}
+        self.deterministic(forward, train)
+        narrow: set[str] = set()
+        added: list[Found] = []
+        if len(forward) > 1:
+            for row, way in (("forward", "inference"), ("forward_training", "training")):
+                found = [stages.judged(item, narrow) for item in stages.of_calls(forward, wide["forward"], way)]
+                added = [one for one in found if one.item.name.startswith(stages.LOSS_OF)]
+                self.judge(row, list(forward), [one for one in found if one not in added], self.layer)
+        if len(train) < 2:
+            return
+        logs: Callable[[Any], Any] = lambda run: run["logs"][0]  # noqa: E731
+        of_logs = [stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], logs)]
+        losses = sorted(
+            (one for one in of_logs if stages.is_loss(one.item.name)), key=lambda one: one.item.name == "loss"
+        )
+        self.judge("loss", list(train), [*added, *losses], self.log)
+        self.judge("metrics", list(train), [one for one in of_logs if not stages.is_loss(one.item.name)], self.log)
+        gradients = [
+            stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], lambda r: r["gradients"])
+        ]
+        self.nothing = {one.item.name for one in gradients if one.nothing}
+        self.judge("gradient", list(train), gradients, self.gradient_of(forward, gradients, given, batch))
+        weights: Callable[[Any], Any] = lambda run: run["weights"]  # noqa: E731
+        steps = [stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], weights)]
+        self.judge("step", list(train), steps, self.weight)
+        curve: Callable[[Any], Any] = lambda run: {"loss": _curve(run["logs"])}  # noqa: E731
+        self.curves = {backend: _curve(reply["run"]["logs"]) for backend, reply in train.items()}
+        curves = [_growing(item, narrow) for item in stages.of_training(train, wide["train"], curve)]
+        self.judge("curve", list(train), curves, self.curve)
+        self.explain(steps, curves)
+
+    def judge(
+        self, row: str, backends: Sequence[str], found: Sequence[Found], say: Callable[[Found, str], str]
+    ) -> None:
+        """Make the cells of a stage; the first item that is off is what is named."""
+        for backend in backends:
+            if not found:
+                self.cells[row, backend] = Cell(row, backend, "not applicable", "there is none")
+                continue
+            errors = {one.item.name: one.errors.get(backend, 0.0) / (one.tolerance or 1.0) for one in found}
+            off = [one for one in found if backend in one.off]
+            if off:
+                first = off[0]
+                earlier = next((s for s in STAGES if s != row and self.failing(s, backend)), "")
+                detail = f"follows from `{earlier}`" if earlier else say(first, backend)
+                error, tolerance = first.errors.get(backend, np.inf), first.tolerance
+                kind = "wrong" if np.isfinite(error) else "nan"
+                self.fail(row, backend, detail, error, tolerance, first.item.name, errors, kind)
+                continue
+            worst = max(found, key=lambda one: one.errors.get(backend, 0.0) / (one.tolerance or 1.0))
+            self.cells[row, backend] = Cell(
+                row, backend, "pass", "", worst.errors[backend], worst.tolerance, worst.item.name, errors=errors
+            )
+
+    def failing(self, row: str, backend: str) -> bool:
+        """Whether a stage already fails."""
+        cell = self.cells.get((row, backend))
+        return cell is not None and cell.status == "fail"
+
+    def fail(
+        self,
+        row: str,
+        backend: str,
+        detail: str,
+        error: float | None = None,
+        tolerance: float | None = None,
+        case: str | None = None,
+        errors: Mapping[str, float] | None = None,
+        kind: str = "wrong",
+    ) -> None:
+        """Make a cell that fails."""
+        line = f"multiloss compare {self.build} --data {self.data} --steps {self.steps} --seed {self.seed}"
+        self.cells[row, backend] = Cell(row, backend, "fail", detail, error, tolerance, case, line, errors or {}, kind)
+
+    # --- words -------------------------------------------------------------------------------------------------------
+
+    def how_far(self, found: Found, backend: str) -> str:
+        """Say by how much, and who says so."""
+        if found.shape:
+            return f"its shape is {found.shape}"
+        units, others = found.units.get(backend, np.inf), [b for b in found.item.values if b not in found.off]
+        amount = f"by {units:.2g} times what rounding does" if np.isfinite(units) else "by NaN or infinity"
+        if not others:
+            return f"{amount}, and no two backends agree" if len(found.off) > 2 else f"{amount}: either may be wrong"
+        return f"{amount}{', in float64 too' if found.by_wide else ''}"
+
+    def layer(self, found: Found, backend: str) -> str:
+        """Say which layer."""
+        item = found.item
+        text = f"`{item.name}` ({item.kind}, {item.shapes}) is the first layer that differs"
+        return f"{text}: {self.how_far(found, backend)}"
+
+    def log(self, found: Found, backend: str) -> str:
+        """Say which loss or metric."""
+        values = ", ".join(f"{float(np.ravel(v)[-1]):.7g} on {b}" for b, v in found.item.values.items())
+        name = found.item.name
+        text = f"`{name}`"
+        if name.startswith(stages.LOSS_OF):
+            text = f"what `{name.removeprefix(stages.LOSS_OF)}` ({found.item.kind}) adds to the loss"
+        elif name in self.source["losses"]:
+            text = f"`{name}`, which is {self.source['losses'][name]},"
+        return f"{text} differs {self.how_far(found, backend)}: {values}"
+
+    def curve(self, found: Found, backend: str) -> str:
+        """Say from which step on."""
+        text = f"`loss` differs from step {len(next(iter(found.item.values.values())))} on"
+        return f"{text}, after steps of the optimizer {self.source['optimizer']}: {self.how_far(found, backend)}"
+
+    def weight(self, found: Found, backend: str) -> str:
+        """Say which weight."""
+        name, far = found.item.name, self.how_far(found, backend)
+        if name not in self.source["trainable"]:
+            return f"`{name}`, which is not trained, differs after one step: {far}"
+        text = f"`{name}` differs after one step of the optimizer {self.source['optimizer']}"
+        return f"{text}, though its gradient agrees: {far}"
+
+    def gradient_of(
+        self, forward: Mapping[str, Any], gradients: Sequence[Found], given: Mapping[str, Any], batch: Any
+    ) -> Callable[[Found, str], str]:
+        """Return what says where a gradient parts: by single layers, from the last weight that differs on."""
+
+        def say(found: Found, backend: str) -> str:
+            last = [one for one in gradients if backend in one.off][-1]
+            text = f"the gradient of `{last.item.name}` is the last, in the order of layers, that differs"
+            text = f"{text}: {self.how_far(last, backend)}"
+            layer = self.replayed(forward, last.item.name, given, batch, backend)
+            losses = " and ".join(self.source["losses"].values()) or "the model's own"
+            return f"{layer}; {text}" if layer else f"the loss, {losses}, has another gradient: {text}"
+
+        return say
+
+    def replayed(
+        self, forward: Mapping[str, Any], weight: str, given: Mapping[str, Any], batch: Any, backend: str
+    ) -> str:
+        """Return the layer that has another gradient, by itself, for the same inputs; "" if none has."""
+        source = next(b for b in forward if b != backend)
+        calls = forward[source]["training"]["calls"]
+        first = next((i for i, call in enumerate(calls) if weight in call.weights), 0)
+        inputs = {call.name: call.inputs for call in calls[first:] if any(a.dtype.kind == "f" for a in call.inputs)}
+        asked = {**given, "batch": batch, "inputs": inputs, "training": True}
+        replies = _done(self.ask(list(forward), [("replay", "replay_layers", asked)]), "replay")
+        for call in calls[first:]:
+            answers = {
+                b: reply[call.name][1] for b, reply in replies.items() if reply.get(call.name, ("",))[0] == "done"
+            }
+            if len(answers) < 2 or backend not in answers:
+                continue
+            for k in range(len(answers[backend][1] or [])):
+                values = {b: answer[1][k] for b, answer in answers.items() if answer[1]}
+                if backend in stages.judged(stages.Item(call.name, values, {}, {}), set(values)).off:
+                    return (
+                        f"`{call.name}` ({call.kind}) has another gradient for the same inputs, with respect to its "
+                        f"input of shape {list(call.inputs[k].shape)}"
+                    )
+        return ""
+
+    def deterministic(self, forward: Mapping[str, Any], train: Mapping[str, Any]) -> None:
+        """Compare two runs of one backend."""
+        for backend, reply in forward.items():
+            detail = ""
+            for way in ("inference", "training"):
+                for one, other in zip(reply[way]["calls"], reply[way]["again"], strict=False):
+                    apart = max(
+                        (stages.apart(a, b) for a, b in zip(one.outputs, other.outputs, strict=False)), default=0.0
+                    )
+                    size = max(map(stages.largest, one.outputs), default=0.0)
+                    if apart > stages.ROUNDINGS * stages.ROUNDING * size:
+                        detail = f"`{one.name}` ({one.kind}) gives other numbers in a second run, in {way}"
+                        break
+                if detail:
+                    break
+            if not detail and backend in train:
+                first, again = train[backend]["run"], train[backend]["again"]
+                for name, value in first["weights"].items():
+                    apart, size = stages.apart(value, again["weights"][name]), stages.largest(value)
+                    if apart > 1e-3 * size and name not in self.nothing:
+                        detail = f"`{name}` differs after the same step, taken twice"
+                        break
+            if detail:
+                self.fail("deterministic", backend, detail)
+            else:
+                self.cells["deterministic", backend] = Cell("deterministic", backend, "pass")
+
+    def explain(self, steps: Sequence[Found], curves: Sequence[Found]) -> None:
+        """Add what a reader asks of differences that are rounding."""
+        amplified = [
+            one.item.name
+            for one in steps
+            if one.item.name in self.nothing
+            and one.rounding > 1e3 * stages.ROUNDING * max(map(stages.largest, one.item.values.values()))
+        ]
+        nothing = sorted(self.nothing)
+        if nothing:
+            names = ", ".join(f"`{name}`" for name in nothing[:3]) + (
+                f" and {len(nothing) - 3} more" if nothing[3:] else ""
+            )
+            text = f"The gradient of {names} is 0: what float32 has is rounding, as of a bias before a normalization."
+            if amplified:
+                text += (
+                    " The optimizer divides it by its own size, so that these weights move by other amounts everywhere."
+                )
+            self.notes.append(text)
+        for one in curves:
+            size = stages.largest(next(iter(one.item.values.values())))
+            if not one.off and one.rounding > 100 * stages.ROUNDING * size:
+                self.notes.append(
+                    f"Within {self.steps} steps, losses differ by {max(one.errors.values()):.2g}. What rounds weights, "
+                    f"inputs and updates changes them by {one.rounding:.2g}: training amplifies it, and none is off."
+                )
+
+
+def _growing(item: stages.Item, narrow: set[str]) -> Found:
+    """Judge a curve by what rounding does to it up to each step, since it grows."""
+    steps = len(next(iter(item.values.values())))
+    last: Found | None = None
+    for step in range(1, steps + 1):
+        cut = stages.Item(
+            item.name,
+            {b: v[:step] for b, v in item.values.items()},
+            {b: [one[:step] for one in some if len(one) == steps] for b, some in item.moved.items()},
+            {b: v[:step] for b, v in item.wide.items()},
+        )
+        last = stages.judged(cut, narrow)
+        if last.off:
+            return last
+    assert last is not None
+    return last
+
+
+def _curve(logs: Sequence[Mapping[str, float]]) -> list[float]:
+    return [log.get("loss", float("nan")) for log in logs]
+
+
+def _done(replies: Mapping[str, Mapping[str, Reply]], key: str) -> dict[str, Any]:
+    return {b: some[key].result for b, some in replies.items() if key in some and some[key].status == "done"}
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _weight(form: Any) -> str:
+    if form is None:
+        return "none"
+    path, shape, trainable = form
+    return f"`{path}` {list(shape)}{'' if trainable else ', not trainable'}"
+
+
+def _bytes(batch: Any) -> tuple[Any, ...]:
+    return tuple(
+        None if part is None else tuple((leaf.dtype.str, leaf.shape, leaf.tobytes()) for leaf in tree.leaves(part))
+        for part in batch
+    )
+
+
+def _data_differs(theirs: Sequence[Any], mine: Sequence[Any]) -> str:
+    """Say what differs between two lists of batches."""
+    if len(theirs) != len(mine):
+        return f"{len(mine)} batches, elsewhere {len(theirs)}"
+    for number, (one, other) in enumerate(zip(theirs, mine, strict=True)):
+        for root, a, b in zip(("x", "y", "sample_weight"), one, other, strict=True):
+            if (a is None) != (b is None):
+                return f"`{root}` of batch {number} is there on some backends only"
+            if a is None:
+                continue
+            for name, left, right in zip(tree.names(a, root), tree.leaves(a), tree.leaves(b), strict=False):
+                if left.shape != right.shape or left.dtype != right.dtype:
+                    return f"`{name}` is {right.dtype} {list(right.shape)}, elsewhere {left.dtype} {list(left.shape)}"
+                if left.tobytes() != right.tobytes():
+                    rows = [sorted(row.tobytes() for row in side) for side in (left, right)]
+                    same = " has the same rows in another order" if rows[0] == rows[1] else " has other numbers"
+                    return f"`{name}` of batch {number}{same}"
+    return "other batches"

@@ -1,0 +1,333 @@
+"""What a worker does with a model: builds it, gives it weights, runs it and trains it. Keras only.
+
+Every task builds the model anew, with the names and the seed of a new process, and says so where it cannot.
+"""
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from multiloss.check import backends, loop, slopes, targets, tree
+from multiloss.check.models import recording
+from multiloss.check.models.recording import Recording
+from multiloss.check.targets import TargetError
+
+Batch = tuple[Any, Any, Any]  # x, y, sample_weight
+# The point of float64 is moved by so much, relative to its numbers, that numbers of float32 are no longer such.
+_OFF_FLOAT32 = 2.0**-30
+# An optimizer's own constants are of float32: 1 - 0.999 is off by 1e-5 of itself, and so is what Adam divides by.
+_UPDATE = 1e-5
+
+
+def built(text: str) -> Any:
+    """Return a new compiled model."""
+    keras.utils.clear_session(free_memory=False)  # names are counted anew
+    keras.utils.set_random_seed(0)
+    build = targets.resolve(text)
+    if not isinstance(build, keras.Model):
+        if not callable(build):
+            raise TargetError(f"`build` must be a function that returns a model. Received: {type(build).__name__}")
+        try:
+            inspect.signature(build).bind()
+        except TypeError as error:
+            raise TargetError(f"`build` must be called without arguments. {text} {error}") from None
+        build = build()
+    if not isinstance(build, keras.Model):
+        raise TargetError(f"`build` must return a keras.Model. {text} returned: {type(build).__name__}")
+    if not build.compiled:
+        raise TargetError(f"`build` must return a compiled model: call `model.compile(...)` in {text}")
+    return build
+
+
+def batches_of(text: str, seed: int, size: int, count: int) -> list[Batch]:
+    """Return at most so many batches."""
+    data = _data(text, seed)
+    if isinstance(data, keras.utils.PyDataset):
+        parts = [_batch(text, data[i]) for i in range(min(count, len(data)))]
+    else:
+        whole = _batch(text, data)
+        rows = len(tree.leaves(whole[0])[0])
+        cuts = range(0, max(1, rows - size + 1), size)  # a last batch of fewer rows would be compiled once more
+        parts = [_rows(whole, slice(i, i + size)) for i in cuts[:count]]
+    if not parts:
+        raise TargetError(f"`data` must have at least one batch. {text} has none")
+    return parts
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    x, y, weight = (None if part is None else tree.map(lambda leaf: leaf[rows], part) for part in batch)
+    return x, y, weight
+
+
+def _data(text: str, seed: int) -> Any:
+    if text.endswith(".npz"):
+        try:
+            with np.load(text, allow_pickle=False) as file:
+                named = {name: file[name] for name in file.files}
+        except (OSError, ValueError) as error:
+            raise TargetError(f"`data` {text} cannot be read: {error}") from None
+        return tuple(
+            tree.nested({n.partition(".")[2]: a for n, a in named.items() if n.split(".")[0] == part}) or None
+            for part in ("x", "y", "sample_weight")
+        )
+    data = targets.resolve(text)
+    if callable(data) and not isinstance(data, keras.utils.PyDataset):
+        try:
+            data = data(seed)
+        except TypeError as error:
+            raise TargetError(f"`data` must be a function of a seed. {text}: {error}") from None
+    return data
+
+
+def _batch(text: str, given: Any) -> Batch:
+    """Return x, y and weights as trees of arrays with equally many rows."""
+    parts = given if isinstance(given, tuple) else (given,)
+    if not 1 <= len(parts) <= 3 or parts[0] is None:
+        raise TargetError(f"`data` must give (x, y) or (x, y, sample_weight). {text} gave {len(parts)} parts")
+    arrays = [None if part is None else tree.map(np.asarray, part) for part in parts]
+    leaves = [leaf for part in arrays if part is not None for leaf in tree.leaves(part)]
+    if any(leaf.dtype.kind not in "biuf" for leaf in leaves):
+        raise TargetError(f"`data` must consist of numbers. {text} has {leaves[0].dtype}")
+    rows = {len(leaf) if leaf.ndim else -1 for leaf in leaves}
+    if len(rows) > 1 or rows <= {-1, 0}:
+        raise TargetError(f"`data` must have as many rows in each array. {text} has {sorted(rows)}")
+    return (*arrays, None, None)[:3]  # type: ignore[return-value]
+
+
+def describe_model(build: str, data: str, seed: int, size: int, steps: int) -> dict[str, Any]:
+    """Return a model's weights, the state of its optimizer, and the batches."""
+    batches = batches_of(data, seed, size, steps)
+    model = built(build)
+    before = [weight.path for weight in model.weights] if model.built else None
+    with recording.without_randomness() as drawing:
+        try:
+            model(tree.map(ops.convert_to_tensor, batches[0][0]), training=True)
+        except Exception as error:
+            raise TargetError(
+                f"the model of {build} cannot be called with {tree.described(batches[0][0], 'x')}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    optimizer = model.optimizer
+    if optimizer is not None and not optimizer.built:
+        optimizer.build(model.trainable_variables)
+    late = [] if before is None else [w.path for w in model.weights if w.path not in before]
+    return {
+        "versions": backends.version(),
+        "weights": {weight.path: ops.convert_to_numpy(weight) for weight in model.weights},
+        "trainable": [weight.path for weight in model.trainable_weights],
+        "late": late,
+        "state": None if optimizer is None else [ops.convert_to_numpy(v) for v in optimizer.variables],
+        "optimizer": "none" if optimizer is None else _named(optimizer),
+        "losses": _losses(model),
+        "random": dict(drawing),
+        "batches": batches,
+        "model": model.name,
+    }
+
+
+def _named(thing: Any) -> str:
+    """Return the name of a loss or an optimizer, and its class if that is another."""
+    if isinstance(thing, str):
+        return f"`{thing}`"
+    name = getattr(thing, "name", None) or getattr(thing, "__name__", type(thing).__name__)
+    return f"`{name}`" if inspect.isfunction(thing) else f"`{name}` ({type(thing).__name__})"
+
+
+def _losses(model: Any) -> dict[str, str]:
+    """Return the losses of `compile` by their names in logs."""
+    loss = getattr(model, "loss", None)
+    if isinstance(loss, list | tuple):
+        loss = dict(zip(getattr(model, "output_names", None) or map(str, range(len(loss))), loss, strict=False))
+    if isinstance(loss, dict):
+        return {f"{output}_loss": _named(part) for output, part in loss.items() if part is not None}
+    return {} if loss is None else {"loss": _named(loss)}
+
+
+class _Model:
+    """A model with given weights and state, in float32 or float64, that can be set back."""
+
+    def __init__(self, build: str, weights: dict[str, np.ndarray], state: Any, batch: Batch, wide: bool, by: int = 0):
+        self.model, self.wide, self.by = built(build), wide, by
+        self.weights, self.state = weights, state
+        self.model(self.tensors(batch[0]), training=False)
+        self.optimizer = self.model.optimizer
+        if self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.model.trainable_variables)
+        self.set(by)
+
+    def set(self, by: int = 0) -> None:
+        """Set weights and state back; with `by`, each weight moved by a unit in the last place."""
+        self.by = by
+        for place, weight in enumerate(self.model.weights):
+            weight.assign(self.moved(self.weights[weight.path], place))
+        if self.optimizer is not None and self.state is not None:
+            for variable, value in zip(self.optimizer.variables, self.state, strict=False):
+                variable.assign(value)
+        self.model.reset_metrics()
+
+    def now(self) -> dict[str, np.ndarray]:
+        """Return the weights."""
+        return {weight.path: ops.convert_to_numpy(weight) for weight in self.model.weights}
+
+    def move_update(self, before: dict[str, np.ndarray]) -> None:
+        """Make the update of a step larger by what an optimizer rounds it by: all of it, as its constants do."""
+        for weight in self.model.trainable_weights:
+            after = ops.convert_to_numpy(weight)
+            weight.assign((after + _UPDATE * (after - before[weight.path])).astype(after.dtype))
+
+    def moved(self, array: np.ndarray, place: int) -> np.ndarray:
+        """Return floats in the dtype to compute in, moved by a unit in the last place if asked for."""
+        if array.dtype.kind != "f":
+            return array
+        signs = np.random.default_rng([place, abs(self.by)]).choice([-1.0, 1.0], array.shape)
+        if self.wide:
+            return array.astype(np.float64) * (1 + _OFF_FLOAT32 * signs)
+        array = array.astype(np.float32)
+        return (
+            np.nextafter(array, np.float32(np.inf) * (signs * np.sign(self.by)).astype(np.float32))
+            if self.by
+            else array
+        )
+
+    def tensors(self, part: Any) -> Any:
+        """Return arrays of a batch as tensors."""
+        return tree.map(ops.convert_to_tensor, self.arrays(part))
+
+    def arrays(self, part: Any) -> Any:
+        """Return arrays of x, moved as the weights are."""
+        places = iter(range(1000, 10**6))
+        return tree.map(lambda leaf: self.moved(leaf, next(places)), part)
+
+
+@contextlib.contextmanager
+def _precision(wide: bool) -> Iterator[None]:
+    with backends.in_float64() if wide else contextlib.nullcontext():
+        yield
+
+
+def forward(build: str, weights: Any, state: Any, batch: Batch, wide: bool) -> dict[str, Any]:
+    """Return the calls of layers, in inference and in training without random layers.
+
+    In float32, "again" has them a second time, and "moved" twice for numbers moved by a unit in the last place.
+    """
+    with _precision(wide):
+        model = _Model(build, weights, state, batch, wide)
+
+        def run(training: bool, by: int = 0) -> list[Any]:
+            model.set(by)
+            with recording.without_randomness(), Recording().on() as recorded:
+                model.model(model.tensors(batch[0]), training=training)
+            return recorded.calls
+
+        result = {}
+        for training in (False, True):
+            runs = {"calls": run(training)}
+            if not wide:
+                runs["again"] = run(training)
+                moved = [run(training, by) for by in (1, -1)]
+                runs["moved"] = [[call.outputs for call in calls] for calls in moved]
+            result["training" if training else "inference"] = runs
+        return result
+
+
+class _Recorder:
+    """Keeps the gradients that an optimizer gets, in variables of its own, so that compiled steps return them."""
+
+    def __init__(self, optimizer: Any, model: Any):
+        self.slots = {
+            variable.path: optimizer.add_variable_from_reference(variable, name="recorded")
+            for variable in model.trainable_variables
+        }
+        paths, apply = list(self.slots), optimizer.apply
+
+        def recording_apply(grads: Any, trainable_variables: Any = None) -> Any:
+            grads = list(grads)
+            if trainable_variables is not None:
+                trainable_variables = list(trainable_variables)
+            named = paths if trainable_variables is None else [variable.path for variable in trainable_variables]
+            for path, gradient in zip(named, grads, strict=True):
+                if gradient is not None and path in self.slots:
+                    slot = self.slots[path]
+                    slot.assign(ops.cast(ops.convert_to_tensor(gradient), slot.dtype))
+            return apply(grads, trainable_variables)
+
+        optimizer.apply = recording_apply
+
+    def gradients(self) -> dict[str, np.ndarray]:
+        """Return the last gradients."""
+        return {path: ops.convert_to_numpy(slot) for path, slot in self.slots.items()}
+
+
+def train(build: str, weights: Any, state: Any, batches: Sequence[Batch], steps: int, wide: bool) -> dict[str, Any]:
+    """Return logs of each step, and gradients and weights of the first, as often as `forward` does."""
+    with _precision(wide), recording.without_randomness():
+        model = _Model(build, weights, state, batches[0], wide)
+        recorder = None if model.optimizer is None else _Recorder(model.optimizer, model.model)
+
+        def run(count: int, by: int = 0) -> dict[str, Any]:
+            model.set(by)
+            logs, first = [], None
+            for step in range(count):
+                x, y, sample_weight = batches[step % len(batches)]
+                model.model.reset_metrics()
+                before = model.now() if by else {}
+                log = model.model.train_on_batch(model.arrays(x), y, sample_weight=sample_weight, return_dict=True)
+                if by:
+                    model.move_update(before)
+                logs.append({name: float(np.asarray(value)) for name, value in _flat(log).items()})
+                if first is None:
+                    first = {
+                        "gradients": {} if recorder is None else recorder.gradients(),
+                        "weights": model.now(),
+                    }
+            return {"logs": logs, **(first or {})}
+
+        result: dict[str, Any] = {"run": run(steps)}
+        if not wide:
+            result["again"] = run(1)
+            result["moved"] = [run(steps, 1), run(1, -1)]
+        return result
+
+
+def _flat(log: Any, root: str = "") -> dict[str, Any]:
+    """Return a log with one level of names."""
+    if not isinstance(log, dict):
+        return {root or "loss": log}
+    return {name: value for key, part in log.items() for name, value in _flat(part, f"{root}{key}").items()}
+
+
+def replay(
+    build: str, weights: Any, state: Any, batch: Batch, inputs: dict[str, Any], training: bool
+) -> dict[str, Any]:
+    """Return what single calls of layers return for given inputs, and their gradients with respect to these.
+
+    It is the same upstream gradient for each call: that of `upstream_of`. A call that fails has its error as text.
+    """
+    model = _Model(build, weights, state, batch, wide=False)
+
+    def one(name: str) -> tuple[Any, Any]:
+        arrays = [array for array in inputs[name] if array.dtype.kind == "f"]
+
+        def call(_: Any, x: list[Any]) -> Any:
+            with Recording({name: x}).on() as recorded:
+                model.model(model.tensors(batch[0]), training=training)
+            return ops.concatenate([ops.reshape(part, (-1,)) for part in recorded.returned[name]])
+
+        with recording.without_randomness():
+            size = len(ops.convert_to_numpy(call(None, [ops.convert_to_tensor(a) for a in arrays])))
+            return backends.prepare("eager", call)([], arrays, slopes.upstream_of((size,)))
+
+    return {name: loop.reply_of(one, {"name": name}) for name in inputs}
+
+
+TASKS: dict[str, Callable[..., Any]] = {
+    "describe_model": describe_model,
+    "forward_model": forward,
+    "train_model": train,
+    "replay_layers": replay,
+}
