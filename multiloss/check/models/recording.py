@@ -12,13 +12,20 @@ from keras import ops
 from multiloss.check.models.stages import LOSS_OF, Call
 
 
+class Returned(BaseException):
+    """A call whose tensors were replaced has returned: the rest of the model is not needed."""
+
+    def __init__(self, tensors: list[Any]):
+        super().__init__()
+        self.tensors = tensors
+
+
 class Recording:
     """Calls in the order in which they returned, so that inner layers come before those around them."""
 
     def __init__(self, replaced: Mapping[str, list[Any]] | None = None):
         self.calls: list[Call] = []
         self.replaced = replaced or {}  # name of a call -> the tensors that it receives instead
-        self.returned: dict[str, list[Any]] = {}  # the tensors that these calls return
 
     @contextlib.contextmanager
     def on(self) -> Iterator["Recording"]:
@@ -41,7 +48,7 @@ class Recording:
                 given = _arrays((args, kwargs))
                 result = original(layer, *args, **kwargs)
                 if place in self.replaced:
-                    self.returned[place] = _floats(result)
+                    raise Returned(_floats(result))
                 returned = _arrays(result)
                 if given is not None and returned is not None:
                     weights = [weight.path for weight in layer.weights]

@@ -78,13 +78,13 @@ class Comparison:
         """The result in one line."""
         name = contents.plain(self.build)
         if self.first:
-            stages = dict.fromkeys(cell.check for cell in self.first.values())
+            stages = dict.fromkeys((cell.check, cell.case) for cell in self.first.values())
             where = [
-                f"{' and '.join(b for b, cell in self.first.items() if cell.check == stage)} at `{stage}`"
-                + (f" ({case})" if (case := next(c.case for c in self.first.values() if c.check == stage)) else "")
-                for stage in stages
+                f"{' and '.join(b for b, cell in self.first.items() if (cell.check, cell.case) == (stage, case))} "
+                f"at `{stage}`{f', {case}' if case else ''}"
+                for stage, case in stages
             ]
-            return f"PARTS: {name}: {', '.join(where)}."
+            return f"PARTS: {name}: {'; '.join(where)}."
         if not self.ok:
             return f"NOTHING WAS COMPARED: {name}."
         worst = max((cell for cell in self.cells if cell.ratio is not None), key=lambda cell: cell.ratio or 0.0)

@@ -18,6 +18,7 @@ from multiloss.check.report import Cell
 from multiloss.check.run import chosen
 from multiloss.check.targets import text_of
 
+_SHOWN = 64  # numbers that are shown as arrays
 MEMORY = 8.0  # GiB that a step of training may take
 
 
@@ -118,6 +119,8 @@ class _Job:
         self.curves: dict[str, list[float]] = {}
         self.notes: list[str] = []
         self.nothing: set[str] = set()  # weights whose gradient is 0
+        self.given: dict[str, Any] = {}  # the model, its weights and state, for requests
+        self.batch: Any = None  # the first
         self.source: dict[str, Any] = {}  # the description of the model whose weights all have
 
     # --- requests ----------------------------------------------------------------------------------------------------
@@ -144,6 +147,7 @@ class _Job:
         given = {"build": self.build, "weights": source["weights"], "state": source["state"]}
         training = {**given, "batches": batches[: self.steps], "steps": self.steps}
         forward = {**given, "batch": batches[0]}
+        self.given, self.batch = given, batches[0]
         replies = self.ask(
             there,
             [
@@ -156,7 +160,7 @@ class _Job:
         for backend in there:
             self.ran(backend, replies[backend])
         done = {key: _done(replies, key) for key in ("forward", "train", "forward, wide", "train, wide")}
-        self.compare_runs(done, given, batches[0])
+        self.compare_runs(done)
 
     def ran(self, backend: str, replies: Mapping[str, Reply]) -> None:
         """Say what a backend could not do."""
@@ -227,7 +231,7 @@ class _Job:
             self.fail("weights", backend, f"another architecture: {_weight(mine)}, elsewhere {_weight(theirs)}")
         return [backend for backend, form in forms.items() if form == common]
 
-    def compare_runs(self, done: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any], batch: Any) -> None:
+    def compare_runs(self, done: Mapping[str, Mapping[str, Any]]) -> None:
         """Judge what the backends computed."""
         forward, train = done["forward"], done["train"]
         wide = {key.partition(",")[0]: some for key, some in done.items() if "wide" in key}
@@ -252,7 +256,7 @@ class _Job:
             stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], lambda r: r["gradients"])
         ]
         self.nothing = {one.item.name for one in gradients if one.nothing}
-        self.judge("gradient", list(train), gradients, self.gradient_of(forward, gradients, given, batch))
+        self.judge("gradient", list(train), gradients, self.gradient_of(forward, gradients))
         weights: Callable[[Any], Any] = lambda run: run["weights"]  # noqa: E731
         steps = [stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], weights)]
         self.judge("step", list(train), steps, self.weight)
@@ -276,9 +280,7 @@ class _Job:
                 first = off[0]
                 earlier = next((s for s in STAGES if s != row and self.failing(s, backend)), "")
                 detail = f"follows from `{earlier}`" if earlier else say(first, backend)
-                error, tolerance = first.errors.get(backend, np.inf), first.tolerance
-                kind = "wrong" if np.isfinite(error) else "nan"
-                self.fail(row, backend, detail, error, tolerance, first.item.name, errors, kind)
+                self.fail(row, backend, detail, first, errors, "" if earlier else self.smallest(row, first, backend))
                 continue
             worst = max(found, key=lambda one: one.errors.get(backend, 0.0) / (one.tolerance or 1.0))
             self.cells[row, backend] = Cell(
@@ -295,15 +297,43 @@ class _Job:
         row: str,
         backend: str,
         detail: str,
-        error: float | None = None,
-        tolerance: float | None = None,
-        case: str | None = None,
+        found: Found | None = None,
         errors: Mapping[str, float] | None = None,
-        kind: str = "wrong",
+        batch: str = "",
     ) -> None:
         """Make a cell that fails."""
         line = f"multiloss compare {self.build} --data {self.data} --steps {self.steps} --seed {self.seed}"
-        self.cells[row, backend] = Cell(row, backend, "fail", detail, error, tolerance, case, line, errors or {}, kind)
+        error, tolerance, case = None, None, None
+        if found is not None:
+            error, tolerance, case = found.errors.get(backend, np.inf), found.tolerance, found.item.name
+        kind = "wrong" if error is None or np.isfinite(error) else "nan"
+        self.cells[row, backend] = Cell(
+            row, backend, "fail", detail, error, tolerance, case, line, errors or {}, kind, batch
+        )
+
+    def smallest(self, row: str, found: Found, backend: str) -> str:
+        """Return one row of the model's input that shows the difference of a layer, as Python code, or ""."""
+        values = found.item.values
+        rows = len(tree.leaves(self.batch[0])[0])
+        if row != "forward" or found.shape or any(v.ndim == 0 or len(v) != rows for v in values.values()):
+            return ""
+        other = next((b for b in values if b not in found.off), next(b for b in values if b != backend))
+        apart = np.abs(values[backend].astype(np.float64) - values[other]).reshape(rows, -1).max(axis=1, initial=0.0)
+        worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
+        x = tree.map(lambda leaf: leaf[worst : worst + 1], self.batch[0])
+        asked = {**self.given, "batch": (x, None, None), "wide": False}
+        replies = _done(self.ask(list(values), [("row", "forward_model", asked)]), "row")
+        again = (
+            [item for item in stages.of_calls(replies, {}, "inference") if item.name == found.item.name]
+            if replies
+            else []
+        )
+        if not again or backend not in stages.judged(again[0], set(replies)).off:
+            return ""
+        if sum(leaf.size for leaf in tree.leaves(x)) > _SHOWN:
+            return ""
+        results = [f"# on {b}: {tree.code(v)}" for b, v in again[0].values.items() if v.size <= _SHOWN]
+        return "\n".join([f"x = {tree.code(x)}", *results])
 
     # --- words -------------------------------------------------------------------------------------------------------
 
@@ -315,6 +345,8 @@ class _Job:
         amount = f"by {units:.2g} times what rounding does" if np.isfinite(units) else "by NaN or infinity"
         if not others:
             return f"{amount}, and no two backends agree" if len(found.off) > 2 else f"{amount}: either may be wrong"
+        if found.imprecise:
+            return f"{amount}, but not in float64: its float32 has less precision, as TF32 or half precision has"
         return f"{amount}{', in float64 too' if found.by_wide else ''}"
 
     def layer(self, found: Found, backend: str) -> str:
@@ -347,30 +379,26 @@ class _Job:
         text = f"`{name}` differs after one step of the optimizer {self.source['optimizer']}"
         return f"{text}, though its gradient agrees: {far}"
 
-    def gradient_of(
-        self, forward: Mapping[str, Any], gradients: Sequence[Found], given: Mapping[str, Any], batch: Any
-    ) -> Callable[[Found, str], str]:
+    def gradient_of(self, forward: Mapping[str, Any], gradients: Sequence[Found]) -> Callable[[Found, str], str]:
         """Return what says where a gradient parts: by single layers, from the last weight that differs on."""
 
         def say(found: Found, backend: str) -> str:
             last = [one for one in gradients if backend in one.off][-1]
-            text = f"the gradient of `{last.item.name}` is the last, in the order of layers, that differs"
-            text = f"{text}: {self.how_far(last, backend)}"
-            layer = self.replayed(forward, last.item.name, given, batch, backend)
+            if layer := self.replayed(forward, last.item.name, backend):
+                return f"{layer}, {self.how_far(last, backend)}"
             losses = " and ".join(self.source["losses"].values()) or "the model's own"
-            return f"{layer}; {text}" if layer else f"the loss, {losses}, has another gradient: {text}"
+            text = f"the gradients of weights up to `{last.item.name}` differ, {self.how_far(last, backend)}"
+            return f"{text}, and no layer by itself: that of the loss, {losses}, does"
 
         return say
 
-    def replayed(
-        self, forward: Mapping[str, Any], weight: str, given: Mapping[str, Any], batch: Any, backend: str
-    ) -> str:
+    def replayed(self, forward: Mapping[str, Any], weight: str, backend: str) -> str:
         """Return the layer that has another gradient, by itself, for the same inputs; "" if none has."""
         source = next(b for b in forward if b != backend)
         calls = forward[source]["training"]["calls"]
         first = next((i for i, call in enumerate(calls) if weight in call.weights), 0)
         inputs = {call.name: call.inputs for call in calls[first:] if any(a.dtype.kind == "f" for a in call.inputs)}
-        asked = {**given, "batch": batch, "inputs": inputs, "training": True}
+        asked = {**self.given, "batch": self.batch, "inputs": inputs, "training": True}
         replies = _done(self.ask(list(forward), [("replay", "replay_layers", asked)]), "replay")
         for call in calls[first:]:
             answers = {
@@ -382,8 +410,8 @@ class _Job:
                 values = {b: answer[1][k] for b, answer in answers.items() if answer[1]}
                 if backend in stages.judged(stages.Item(call.name, values, {}, {}), set(values)).off:
                     return (
-                        f"`{call.name}` ({call.kind}) has another gradient for the same inputs, with respect to its "
-                        f"input of shape {list(call.inputs[k].shape)}"
+                        f"`{call.name}` ({call.kind}) has another gradient for the same inputs, by its input of shape "
+                        f"{list(call.inputs[k].shape)}"
                     )
         return ""
 

@@ -78,7 +78,8 @@ class Found:
         tolerance: the largest error that rounding explains.
         rounding: the effect of a unit in the last place.
         off: the backends whose numbers rounding does not explain.
-        by_wide: whether float64 has shown who is off: the error is no matter of precision.
+        by_wide: whether it is off in float64 too: the error is no matter of precision.
+        imprecise: whether all agree in float64, so that it is float32 that is less precise than it should be.
         narrow: backends whose float64 has the digits of float32.
         nothing: whether the true value is 0, and what float32 has is rounding alone.
         shape: what differs in shape, or "".
@@ -91,6 +92,7 @@ class Found:
     rounding: float
     off: list[str]
     by_wide: bool = False
+    imprecise: bool = False
     narrow: tuple[str, ...] = ()
     nothing: bool = False
     shape: str = ""
@@ -143,10 +145,12 @@ def judged(item: Item, narrow: set[str]) -> Found:
     errors = {backend: apart(value, truth) for backend, value in values.items()}
     far = [backend for backend, value in wide.items() if not apart(value, truth) <= tolerance]
     # Where float64 agrees everywhere, float32 has less precision than rounding explains: if by much, it is off.
-    least = _IMPRECISE * tolerance if by_wide and wide.keys() == values.keys() and not far else tolerance
+    imprecise = by_wide and wide.keys() == values.keys() and not far
+    least = _IMPRECISE * tolerance if imprecise else tolerance
     off = [backend for backend in values if backend in far or not errors[backend] <= least]
     nothing = by_wide and size > 0 and largest(truth) <= _NOTHING * size
-    return Found(item, errors, _units(errors, rounding), tolerance, rounding, off, bool(far), tuple(narrow), nothing)
+    units = _units(errors, rounding)
+    return Found(item, errors, units, tolerance, rounding, off, bool(far), imprecise, tuple(narrow), nothing)
 
 
 def _units(errors: Mapping[str, float], rounding: float) -> dict[str, float]:

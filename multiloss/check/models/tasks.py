@@ -314,9 +314,12 @@ def replay(
         arrays = [array for array in inputs[name] if array.dtype.kind == "f"]
 
         def call(_: Any, x: list[Any]) -> Any:
-            with Recording({name: x}).on() as recorded:
-                model.model(model.tensors(batch[0]), training=training)
-            return ops.concatenate([ops.reshape(part, (-1,)) for part in recorded.returned[name]])
+            try:
+                with Recording({name: x}).on():
+                    model.model(model.tensors(batch[0]), training=training)
+            except recording.Returned as call:
+                return ops.concatenate([ops.reshape(part, (-1,)) for part in call.tensors])
+            raise RuntimeError(f"{name} was not called")
 
         with recording.without_randomness():
             size = len(ops.convert_to_numpy(call(None, [ops.convert_to_tensor(a) for a in arrays])))
