@@ -8,6 +8,7 @@ the import of the losses waits for that of Keras.
 import importlib
 import sys
 from collections.abc import Sequence
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -47,23 +48,42 @@ class _Finder:
             # `from multiloss import DiceLoss`, after the attribute was not found: raise the error that explains why.
             importlib.import_module(self.modules[0])
         if spec is not None and spec.loader is not None:
-            execute = spec.loader.exec_module
-
-            def watched(module: ModuleType) -> None:
-                self.depth += 1
-                try:
-                    execute(module)
-                except Exception as error:  # any failure is inspected and raised again
-                    if name == "keras":
-                        self.failure = error
-                    elif error is self.failure or getattr(error, "name", None) == "keras":
-                        raise MissingBackendError(error) from error
-                    raise
-                finally:
-                    self.depth -= 1
-                if not self.depth and "keras" in sys.modules and self in sys.meta_path:
-                    sys.meta_path.remove(self)
-                    load(self.modules)
-
-            spec.loader.exec_module = watched  # type: ignore[method-assign]  # of this spec alone
+            spec.loader = _Watched(spec.loader, self, name)
         return spec
+
+    def imported(self, loader: Any, name: str, module: ModuleType) -> None:
+        """Execute a module, and import the losses once that of Keras is done."""
+        self.depth += 1
+        try:
+            loader.exec_module(module)
+        except Exception as error:  # any failure is inspected and raised again
+            if name == "keras":
+                self.failure = error
+            elif error is self.failure or getattr(error, "name", None) == "keras":
+                raise MissingBackendError(error) from error
+            raise
+        finally:
+            self.depth -= 1
+        if not self.depth and "keras" in sys.modules and self in sys.meta_path:
+            sys.meta_path.remove(self)
+            load(self.modules)
+
+
+class _Watched(Loader):
+    """The loader of one module, until it executes it. It is no attribute of the loader: pytest has one for all."""
+
+    def __init__(self, loader: Any, finder: _Finder, name: str):
+        self.loader, self.finder, self.name = loader, finder, name
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType | None:
+        module: ModuleType | None = self.loader.create_module(spec)
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self.loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self.loader
+        self.finder.imported(self.loader, self.name, module)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)

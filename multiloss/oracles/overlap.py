@@ -289,7 +289,7 @@ def focal_tversky(
         y_pred: as in `dice`.
         alpha: weight of false positives.
         beta: weight of false negatives; with `squared`, the same.
-        gamma: the exponent.
+        gamma: the exponent. With another than 1, a loss below 0, as two `smooth` can make it, counts as 0.
         mask: as in `dice`.
         **options: as in `dice`.
 
@@ -303,7 +303,9 @@ def focal_tversky(
     def loss(x: _Pixels) -> float:
         return _tversky(x, alpha, beta, o)
 
-    return _averaged(y_true, y_pred, mask, o, loss, then=lambda value: max(value, 0.0) ** gamma)
+    return _averaged(
+        y_true, y_pred, mask, o, loss, then=lambda value: value if gamma == 1 else max(value, 0.0) ** gamma
+    )
 
 
 def log_cosh_dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:

@@ -160,8 +160,11 @@ def few_rows(inputs, seed, logits=False, **_):
 
 
 def few_cases(number, *arguments, **options):
-    """The first case and two others, of clDice, whose values in float64, of many pools, take ten times as long."""
-    first, *others = few_rows(*arguments, **options)
+    """The first case and two others, of clDice, whose values in float64, of many pools, take ten times as long.
+
+    None has ties: of equal neighbours each pool takes one, and what comes of it need not be the slope of the whole.
+    """
+    first, *others = (case for case in few_rows(*arguments, **options) if case.name != "tied values")
     return [first, *(others[(2 * number + k) % len(others)] for k in range(2))]
 
 

@@ -463,7 +463,8 @@ class _Job:
             self.notes.append(text)
         for one in curves:
             size = stages.largest(next(iter(one.item.values.values())))
-            if not one.off and one.rounding > 100 * stages.ROUNDING * size:
+            parted = any(cell.status == "fail" for cell in self.cells.values())
+            if not parted and one.rounding > 100 * stages.ROUNDING * size:
                 self.notes.append(
                     f"Within {self.steps} steps, losses differ by {max(one.errors.values()):.2g}. What rounds weights, "
                     f"inputs and updates changes them by {one.rounding:.2g}: training amplifies it, and none is off."

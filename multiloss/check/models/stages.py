@@ -146,8 +146,8 @@ def judged(item: Item, narrow: set[str]) -> Found:
     far = [backend for backend, value in wide.items() if not apart(value, truth) <= tolerance]
     # Where float64 agrees everywhere, float32 has less precision than rounding explains: if by much, it is off.
     imprecise = by_wide and wide.keys() == values.keys() and not far
-    least = _IMPRECISE * tolerance if imprecise else tolerance
-    off = [backend for backend in values if backend in far or not errors[backend] <= least]
+    tolerance *= _IMPRECISE if imprecise else 1
+    off = [backend for backend in values if backend in far or not errors[backend] <= tolerance]
     nothing = by_wide and size > 0 and largest(truth) <= _NOTHING * size
     units = _units(errors, rounding)
     return Found(item, errors, units, tolerance, rounding, off, bool(far), imprecise, tuple(narrow), nothing)

@@ -16,7 +16,9 @@ def tversky_loss(c: Counts, alpha: float, beta: float, options: Options) -> Tens
     """`1 - (tp + s / 2) / (tp + alpha fp + beta fn + s / 2)` of each ratio."""
     above, below = (part / 2 for part in options.smoothing)
     wrong = alpha * c.fp + beta * c.fn
-    return ratio(wrong + (below - above), c.tp + wrong + below, least=below)
+    found, missed, total = c.tp + above, wrong + (below - above), c.tp + wrong + below
+    # The gradient of the larger part of a sum would be the difference of numbers that are nearly equal.
+    return ops.where(found < missed, 1 - ratio(found, total, least=below), ratio(missed, total, least=below))
 
 
 def where_empty(losses: Tensor, c: Counts, options: Options) -> Tensor:
