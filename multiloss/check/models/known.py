@@ -82,8 +82,8 @@ KNOWN = (
     Known(
         "Keras on TensorFlow computes crossentropies from the logits behind a sigmoid or softmax, on JAX and torch "
         "from probabilities clipped at 1e-7: a wrong answer with a logit of 20 costs 20 on TensorFlow, and 16 "
-        "with a gradient of 0 elsewhere. Behind a sigmoid, TensorFlow's categorical crossentropy is even that of a softmax. "
-        "Let the model return logits, and give the loss `from_logits=True`.",
+        "with a gradient of 0 elsewhere. Behind a sigmoid, TensorFlow's categorical crossentropy is even that of a "
+        "softmax. Let the model return logits, and give the loss `from_logits=True`.",
         ("loss", "gradient"),
         "tensorflow",
         r"loss`?, .*`(sparse_)?(binary|categorical|binary_focal)_crossentropy`",
