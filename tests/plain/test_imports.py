@@ -214,6 +214,7 @@ IMPORTS = {
         "multiloss.check.checks.*",
         *(f"multiloss.check.{name}" for name in ("job", "metric_job", "pool", "report", "targets")),
     },
+    "multiloss.check.models.known": {"multiloss.check.models.report", "multiloss.check.report"},
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {
         "multiloss",

@@ -10,7 +10,7 @@ import numpy as np
 
 from multiloss.check import pool, tree
 from multiloss.check.job import CheckError, error_of
-from multiloss.check.models import stages
+from multiloss.check.models import known, stages
 from multiloss.check.models.report import STAGES, Comparison
 from multiloss.check.models.stages import Found
 from multiloss.check.pool import Reply, Worker, Workers
@@ -91,7 +91,7 @@ def compare_training(
         seed=seed,
         steps=steps,
         versions=job.versions,
-        cells=(*crashed, *job.cells.values()),
+        cells=(*crashed, *known.recognised(job.cells.values(), job.facts)),
         curves=job.curves,
         notes=tuple(job.notes),
         unchecked=unchecked,
@@ -118,6 +118,7 @@ class _Job:
         self.versions: dict[str, str] = {}
         self.curves: dict[str, list[float]] = {}
         self.notes: list[str] = []
+        self.facts: set[str] = set()  # what `known` asks for
         self.nothing: set[str] = set()  # weights whose gradient is 0
         self.given: dict[str, Any] = {}  # the model, its weights and state, for requests
         self.batch: Any = None  # the first
@@ -140,6 +141,10 @@ class _Job:
         batches = self.compare_data(described)
         there = self.compare_weights(described)
         source = self.source = described[there[0]]
+        if any(not np.array_equal(described[b]["weights"][p], a) for b in there for p, a in source["weights"].items()):
+            self.notes.append(f"Weights are those of {there[0]}: with one seed, each backend draws others.")
+        if any(leaf.dtype.kind in "iu" and stages.largest(leaf) >= 2**31 for leaf in _labels(batches)):
+            self.facts.add(known.WIDE_INTEGERS)
         for name, kind in source["random"].items():
             self.notes.append(
                 f"`{name}` ({kind}) draws random numbers, which no two backends share: called as in inference."
@@ -234,6 +239,7 @@ class _Job:
     def compare_runs(self, done: Mapping[str, Mapping[str, Any]]) -> None:
         """Judge what the backends computed."""
         forward, train = done["forward"], done["train"]
+        self.facts |= {call.kind for reply in forward.values() for call in reply["inference"]["calls"]}
         wide = {key.partition(",")[0]: some for key, some in done.items() if "wide" in key}
         self.deterministic(forward, train)
         narrow: set[str] = set()
@@ -513,6 +519,10 @@ def _bytes(batch: Any) -> tuple[Any, ...]:
         None if part is None else tuple((leaf.dtype.str, leaf.shape, leaf.tobytes()) for leaf in tree.leaves(part))
         for part in batch
     )
+
+
+def _labels(batches: Sequence[Any]) -> list[np.ndarray]:
+    return [leaf for _, y, _ in batches if y is not None for leaf in tree.leaves(y)]
 
 
 def _data_differs(theirs: Sequence[Any], mine: Sequence[Any]) -> str:
