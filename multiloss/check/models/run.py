@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -504,7 +505,7 @@ def _done(replies: Mapping[str, Mapping[str, Reply]], key: str) -> dict[str, Any
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    return " ".join(re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", text).split())
 
 
 def _weight(form: Any) -> str:

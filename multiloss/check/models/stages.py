@@ -149,6 +149,11 @@ def judged(item: Item, narrow: set[str]) -> Found:
     tolerance *= _IMPRECISE if imprecise else 1
     off = [backend for backend in values if backend in far or not errors[backend] <= tolerance]
     nothing = by_wide and size > 0 and largest(truth) <= _NOTHING * size
+    common = _truth(values, set(values), tolerance) if len(off) == len(values) > 2 else None
+    if common is not None:  # what most have in float32 is another number in float64, as of a clip at an end
+        errors = {backend: apart(value, common) for backend, value in values.items()}
+        off = [backend for backend in values if not errors[backend] <= tolerance]
+        far, imprecise, nothing = [], False, False
     units = _units(errors, rounding)
     return Found(item, errors, units, tolerance, rounding, off, bool(far), imprecise, tuple(narrow), nothing)
 
