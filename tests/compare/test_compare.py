@@ -272,7 +272,7 @@ ON_TORCH = {
     "build_dies_on_torch": "the process ended with exit code 3",
     "step_raises": "RuntimeError: no such\nkernel on this device",
     "step_dies": "the process ended with exit code 3",
-    "step_hangs": "no reply within 8 s: the process was killed (--timeout raises the limit)",
+    "step_hangs": "no reply within 15 s: the process was killed (--timeout raises the limit)",
     "data": "raises with seed 0: RuntimeError: no such\nkernel on this device",
 }
 
@@ -297,8 +297,8 @@ def goes_on(report, lost):
 def test_what_one_backend_cannot_run_leaves_the_others(name, workers):
     build, data = ("build", "raises_on_torch") if name == "data" else (name, "arrays")
     # Others take less than a second, but of a loaded machine.
-    report = of_unfit(workers, build, data, **({"timeout": 8} if name == "step_hangs" else {}))
-    assert goes_on(report, "torch").endswith(ON_TORCH[name])
+    report = of_unfit(workers, build, data, **({"timeout": 15} if name == "step_hangs" else {}))
+    assert ON_TORCH[name] in goes_on(report, "torch")
     assert "no such\nkernel" not in report.text()
 
 
