@@ -123,7 +123,7 @@ def check_loss(
             job = MetricJob(*asked_for)
             described, cells = job.describe()
         cells = [
-            *[_not_installed(backend) for backend in missing],
+            *[not_installed(backend) for backend in missing],
             *cells,
             *(job.cells(described) if described else []),
         ]
@@ -166,6 +166,7 @@ def chosen(
     return {b: p for b, p in pythons.items() if b not in missing}, missing, {}
 
 
-def _not_installed(backend: str) -> Cell:
+def not_installed(backend: str) -> Cell:
+    """Return the cell of a backend that was asked for and is missing."""
     detail = f"{backend} is not installed: {_backends.how_to_install(backend)}"
     return Cell("runs", backend, "fail", detail, kind="crash")

@@ -150,6 +150,8 @@ IMPORTS = {
         "multiloss.check.checks.metrics",
         "multiloss.check.families",
         "multiloss.check.job",
+        "multiloss.check.models.report",
+        "multiloss.check.models.run",
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
@@ -178,7 +180,7 @@ IMPORTS = {
     "multiloss.check.backends": set(),
     "multiloss.check.tasks": {f"multiloss.check.{name}" for name in ("backends", "loop", "slopes", "targets", "tree")},
     "multiloss.check.metric_tasks": {f"multiloss.check.{name}" for name in ("backends", "slopes", "targets", "tree")},
-    "multiloss.check.worker": {"multiloss.check.loop", "multiloss.check.metric_tasks", "multiloss.check.tasks"},
+    "multiloss.check.worker": {f"multiloss.check.{name}" for name in ("loop", "metric_tasks", "models.tasks", "tasks")},
     # Outside: what checks request and conclude, and the cells of that.
     "multiloss.check.checks": {"multiloss.check.checks.*"},
     "multiloss.check.checks.*": {
@@ -215,6 +217,26 @@ IMPORTS = {
         *(f"multiloss.check.{name}" for name in ("job", "metric_job", "pool", "report", "targets")),
     },
     "multiloss.check.models.known": {"multiloss.check.models.report", "multiloss.check.report"},
+    # Whole models: what layers do, in the worker; what parts first, of arrays; the report; the order of it all.
+    "multiloss.check.models": set(),
+    "multiloss.check.models.stages": {"multiloss.check.slopes"},
+    "multiloss.check.models.recording": {"multiloss.check.models.stages"},
+    "multiloss.check.models.tasks": {
+        "multiloss.check.models.recording",
+        *(f"multiloss.check.{name}" for name in ("backends", "loop", "slopes", "targets", "tree")),
+    },
+    "multiloss.check.models.report": {
+        "multiloss.check.models.picture",
+        *(f"multiloss.check.report{name}" for name in ("", ".contents", ".html", ".text")),
+    },
+    "multiloss.check.models.picture": {"multiloss.check.models.report"},  # for its types
+    "multiloss.check.models.run": {
+        "multiloss.check.models.known",
+        "multiloss.check.models.report",
+        "multiloss.check.models.stages",
+        "multiloss.check.report.contents",
+        *(f"multiloss.check.{name}" for name in ("job", "pool", "report", "run", "targets", "tree")),
+    },
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {
         "multiloss",
@@ -223,6 +245,8 @@ IMPORTS = {
             f"multiloss.check.{name}"
             for name in ("checks", "checks.metrics", "families", "job", "pool", "report", "run")
         ),
+        "multiloss.check.models.report",
+        "multiloss.check.models.run",
     },
     "multiloss.check.*": {
         "multiloss.check.*",

@@ -20,7 +20,7 @@ def write(comparison: "Comparison", path: str | Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("the picture needs matplotlib: pip install matplotlib") from error
+        raise ImportError('the picture needs matplotlib: pip install "multiloss[picture]"') from error
 
     figure = Figure(figsize=(13, 4.5), layout="constrained")
     curves, *others = figure.subplots(1, 1 + len(_SHOWN))

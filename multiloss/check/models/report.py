@@ -77,14 +77,17 @@ class Comparison:
     def verdict(self) -> str:
         """The result in one line."""
         name = contents.plain(self.build)
-        if self.first:
-            stages = dict.fromkeys((cell.check, cell.case) for cell in self.first.values())
+        places: dict[tuple[str, str | None], list[str]] = {}
+        for backend, cell in self.first.items():
+            places.setdefault((cell.check, cell.case), []).append(backend)
+        if places:
             where = [
-                f"{' and '.join(b for b, cell in self.first.items() if (cell.check, cell.case) == (stage, case))} "
-                f"at `{stage}`{f', {case}' if case else ''}"
-                for stage, case in stages
+                f"{' and '.join(some)} "
+                + ("did not run" if stage == "runs" else f"at `{stage}`{f', {case}' if case else ''}")
+                for (stage, case), some in places.items()
             ]
-            return f"PARTS: {name}: {'; '.join(where)}."
+            word = "FAILS" if all(stage == "runs" for stage, _ in places) else "PARTS"
+            return contents.plain(f"{word}: {name}: {'; '.join(where)}.")
         if not self.ok:
             return f"NOTHING WAS COMPARED: {name}."
         worst = max((cell for cell in self.cells if cell.ratio is not None), key=lambda cell: cell.ratio or 0.0)

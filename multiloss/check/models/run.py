@@ -2,7 +2,8 @@
 
 import contextlib
 import math
-import re
+import shlex
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -16,7 +17,8 @@ from multiloss.check.models.report import STAGES, Comparison
 from multiloss.check.models.stages import Found
 from multiloss.check.pool import Reply, Worker, Workers
 from multiloss.check.report import Cell
-from multiloss.check.run import chosen
+from multiloss.check.report.contents import brief
+from multiloss.check.run import chosen, not_installed
 from multiloss.check.targets import text_of
 
 _SHOWN = 64  # numbers that are shown as arrays
@@ -80,19 +82,22 @@ def compare_training(
             raise CheckError(f"`{name}` must be a finite number > 0. Received: {limit}")
     build_text, data_text = text_of(build), text_of(data)
     pythons, missing, unchecked = chosen(backends)
+    if len(pythons) + len(missing) < 2:
+        raise CheckError(
+            f"`backends` must be two or more, to be compared. Received: {', '.join(pythons) or missing[0]}"
+        )
     with contextlib.ExitStack() as stack:
         kept = workers or stack.enter_context(Workers())
         mine = {backend: kept.get(backend, python, timeout, memory) for backend, python in pythons.items()}
         job = _Job(build_text, data_text, seed, batch_size, steps, mine, progress)
         job.run()
-    crashed = [Cell("runs", backend, "fail", f"{backend} is not installed", kind="crash") for backend in missing]
     return Comparison(
         build=build_text,
         data=data_text,
         seed=seed,
         steps=steps,
         versions=job.versions,
-        cells=(*crashed, *known.recognised(job.cells.values(), job.facts)),
+        cells=(*map(not_installed, missing), *known.recognised(job.cells.values(), job.facts)),
         curves=job.curves,
         notes=tuple(job.notes),
         unchecked=unchecked,
@@ -163,6 +168,9 @@ class _Job:
                 ("train, wide", "train_model", {**training, "wide": True}),
             ],
         )
+        failed = {b: some["train"] for b, some in replies.items() if "train" in some and some["train"].status != "done"}
+        if len(failed) == len(described) and all(reply.status == "error" for reply in failed.values()):
+            raise self.nowhere(next(iter(failed.values())))
         for backend in there:
             self.ran(backend, replies[backend])
         done = {key: _done(replies, key) for key in ("forward", "train", "forward, wide", "train, wide")}
@@ -173,16 +181,22 @@ class _Job:
         failed = {key: reply for key, reply in replies.items() if reply.status != "done"}
         needed = {key: reply for key, reply in failed.items() if "wide" not in key}
         for key, reply in failed.items():
-            if key not in needed:
+            if "wide" in key and key.partition(",")[0] not in needed:
                 self.notes.append(
-                    f"{backend} has no float64 values of `{key.partition(',')[0]}`: {_line(reply.message)}"
+                    f"{backend} has no float64 values of `{key.partition(',')[0]}`: {brief(reply.message)}"
                 )
         lost = len(replies) < 4
         if needed or lost:
-            message = next((_line(reply.message) for reply in needed.values()), "the worker was lost earlier")
-            self.cells["runs", backend] = Cell("runs", backend, "fail", message, kind="crash")
+            message = next((reply.message for reply in needed.values()), "the worker was lost earlier")
+            self.crash(backend, message)
         else:
             self.cells["runs", backend] = Cell("runs", backend, "pass")
+
+    def nowhere(self, reply: Reply) -> CheckError:
+        """Return the error where no backend can run the model."""
+        own = reply.message.startswith("TargetError: ")
+        text = brief(reply.message.removeprefix("TargetError: "), math.inf)
+        return error_of(text if own else f"{self.build} raises on every backend: {text}", reply)
 
     # --- stages ------------------------------------------------------------------------------------------------------
 
@@ -193,14 +207,9 @@ class _Job:
         replies = {backend: some["model"] for backend, some in answers.items()}
         failed = {backend: reply for backend, reply in replies.items() if reply.status != "done"}
         if failed and len(failed) == len(replies):
-            reply = next(iter(failed.values()))
-            named = reply.message.startswith("TargetError: ")
-            raise error_of(
-                reply.message.removeprefix("TargetError: ") if named else f"{self.build}: {reply.message}", reply
-            )
+            raise self.nowhere(next(iter(failed.values())))
         for backend, reply in failed.items():
-            message = _line(reply.message.removeprefix("TargetError: "))
-            self.cells["runs", backend] = Cell("runs", backend, "fail", message, kind="crash")
+            self.crash(backend, reply.message)
         described = {backend: reply.result for backend, reply in replies.items() if reply.status == "done"}
         self.versions = {backend: one["versions"] for backend, one in described.items()}
         return described
@@ -309,13 +318,28 @@ class _Job:
         batch: str = "",
     ) -> None:
         """Make a cell that fails."""
-        line = f"multiloss compare {self.build} --data {self.data} --steps {self.steps} --seed {self.seed}"
         error, tolerance, case = None, None, None
         if found is not None:
             error, tolerance, case = found.errors.get(backend, np.inf), found.tolerance, found.item.name
         kind = "wrong" if error is None or np.isfinite(error) else "nan"
         self.cells[row, backend] = Cell(
-            row, backend, "fail", detail, error, tolerance, case, line, errors or {}, kind, batch
+            row, backend, "fail", detail, error, tolerance, case, self.line(), errors or {}, kind, batch
+        )
+
+    def crash(self, backend: str, message: str) -> None:
+        """Make the cell of a backend that did not come to an end."""
+        detail = message.removeprefix("TargetError: ")
+        self.cells["runs", backend] = Cell("runs", backend, "fail", detail, reproduce=self.line(), kind="crash")
+
+    def line(self) -> str:
+        """Return a command that does it again."""
+        words = ["multiloss compare", shlex.quote(self.build), "--data", shlex.quote(self.data)]
+        words += ["--steps", str(self.steps), "--batch-size", str(self.size), "--seed", str(self.seed)]
+        pythons = {backend: worker.python for backend, worker in self.workers.items()}
+        here = [backend for backend, python in pythons.items() if python == sys.executable]
+        words += ["--backends", ",".join(here)] if here else []
+        return " ".join(
+            [*words, *(w for b, p in pythons.items() if b not in here for w in ("--backend", shlex.quote(f"{b}={p}")))]
         )
 
     def smallest(self, row: str, found: Found, backend: str) -> str:
@@ -504,10 +528,6 @@ def _done(replies: Mapping[str, Mapping[str, Reply]], key: str) -> dict[str, Any
     return {b: some[key].result for b, some in replies.items() if key in some and some[key].status == "done"}
 
 
-def _line(text: str) -> str:
-    return " ".join(re.sub(r"\x1b\[[\d;]*[A-Za-z]", "", text).split())
-
-
 def _weight(form: Any) -> str:
     if form is None:
         return "none"
@@ -526,10 +546,19 @@ def _labels(batches: Sequence[Any]) -> list[np.ndarray]:
     return [leaf for _, y, _ in batches if y is not None for leaf in tree.leaves(y)]
 
 
+def _rows_of(batches: Sequence[Any]) -> list[tuple[bytes, ...]]:
+    """Return the rows of all batches, sorted."""
+    parts = [[leaf for leaf in tree.leaves(batch) if leaf is not None] for batch in batches]
+    return sorted(
+        row for leaves in parts for row in zip(*([one.tobytes() for one in leaf] for leaf in leaves), strict=True)
+    )
+
+
 def _data_differs(theirs: Sequence[Any], mine: Sequence[Any]) -> str:
     """Say what differs between two lists of batches."""
     if len(theirs) != len(mine):
         return f"{len(mine)} batches, elsewhere {len(theirs)}"
+    same_rows = _rows_of(theirs) == _rows_of(mine)
     for number, (one, other) in enumerate(zip(theirs, mine, strict=True)):
         for root, a, b in zip(("x", "y", "sample_weight"), one, other, strict=True):
             if (a is None) != (b is None):
@@ -540,7 +569,6 @@ def _data_differs(theirs: Sequence[Any], mine: Sequence[Any]) -> str:
                 if left.shape != right.shape or left.dtype != right.dtype:
                     return f"`{name}` is {right.dtype} {list(right.shape)}, elsewhere {left.dtype} {list(left.shape)}"
                 if left.tobytes() != right.tobytes():
-                    rows = [sorted(row.tobytes() for row in side) for side in (left, right)]
-                    same = " has the same rows in another order" if rows[0] == rows[1] else " has other numbers"
-                    return f"`{name}` of batch {number}{same}"
+                    what = "other numbers, of the same rows in another order" if same_rows else "other numbers"
+                    return f"`{name}` of batch {number} has {what}"
     return "other batches"

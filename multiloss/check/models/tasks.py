@@ -6,6 +6,7 @@ Every task builds the model anew, with the names and the seed of a new process, 
 import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -66,22 +67,40 @@ def _rows(batch: Batch, rows: slice) -> Batch:
 
 def _data(text: str, seed: int) -> Any:
     if text.endswith(".npz"):
-        try:
-            with np.load(text, allow_pickle=False) as file:
-                named = {name: file[name] for name in file.files}
-        except (OSError, ValueError) as error:
-            raise TargetError(f"`data` {text} cannot be read: {error}") from None
-        return tuple(
-            tree.nested({n.partition(".")[2]: a for n, a in named.items() if n.split(".")[0] == part}) or None
-            for part in ("x", "y", "sample_weight")
-        )
+        return _of_file(text)
     data = targets.resolve(text)
     if callable(data) and not isinstance(data, keras.utils.PyDataset):
         try:
-            data = data(seed)
+            inspect.signature(data).bind(seed)
         except TypeError as error:
             raise TargetError(f"`data` must be a function of a seed. {text}: {error}") from None
+        try:
+            data = data(seed)
+        except Exception as error:
+            raise TargetError(f"`data` {text} raises with seed {seed}: {type(error).__name__}: {error}") from error
     return data
+
+
+def _of_file(path: str) -> tuple[Any, ...]:
+    if not Path(path).is_file():
+        raise TargetError(f"`data` must be a file that exists. Received: {path}")
+    try:
+        with open(path, "rb") as opened, np.load(opened) as file:  # NumPy does not close a broken file
+            arrays = dict(file)
+    except Exception as error:  # from zip, zlib or pickle, or for an .npy file
+        raise TargetError(f"`data` {path} is not a readable .npz file: {type(error).__name__}: {error}") from error
+    parts: dict[str, dict[str, Any]] = {"x": {}, "y": {}, "sample_weight": {}}
+    for key, array in arrays.items():
+        part, _, rest = key.partition(".")
+        if part not in parts:
+            raise TargetError(f"`data` must consist of `x`, `y` and `sample_weight`. {path} has `{key}`")
+        parts[part][rest] = array
+    if not parts["x"]:
+        raise TargetError(f"`data` must have `x`. {path} has none")
+    try:
+        return tuple(map(tree.nested, parts.values()))
+    except ValueError as error:
+        raise TargetError(f"`data` {path} has both an array and parts of it: {error}") from None
 
 
 def _batch(text: str, given: Any) -> Batch:
@@ -91,11 +110,12 @@ def _batch(text: str, given: Any) -> Batch:
         raise TargetError(f"`data` must give (x, y) or (x, y, sample_weight). {text} gave {len(parts)} parts")
     arrays = [None if part is None else tree.map(np.asarray, part) for part in parts]
     leaves = [leaf for part in arrays if part is not None for leaf in tree.leaves(part)]
-    if any(leaf.dtype.kind not in "biuf" for leaf in leaves):
-        raise TargetError(f"`data` must consist of numbers. {text} has {leaves[0].dtype}")
+    if other := [leaf.dtype for leaf in leaves if leaf.dtype.kind not in "biuf"]:
+        raise TargetError(f"`data` must consist of numbers. {text} has {other[0]}")
     rows = {len(leaf) if leaf.ndim else -1 for leaf in leaves}
     if len(rows) > 1 or rows <= {-1, 0}:
-        raise TargetError(f"`data` must have as many rows in each array. {text} has {sorted(rows)}")
+        counts = ", ".join("none" if count < 1 else str(count) for count in sorted(rows))
+        raise TargetError(f"`data` must have rows, and as many in each array. {text} has {counts}")
     return (*arrays, None, None)[:3]  # type: ignore[return-value]
 
 

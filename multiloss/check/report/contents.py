@@ -191,8 +191,8 @@ def places(cells: Iterable[Cell], backends: Sequence[str], every: str = "") -> s
     return plain(", ".join(parts))
 
 
-def brief(message: str) -> str:
-    """Return the first line of a message that says what is wrong, shortened to `LONGEST` characters.
+def brief(message: str, longest: float = LONGEST) -> str:
+    """Return the first line of a message that says what is wrong, shortened to so many characters.
 
     Keras puts "Exception encountered when calling ..." before it, and TensorFlow "in user code:" and a traceback.
     """
@@ -207,9 +207,9 @@ def brief(message: str) -> str:
     while first.endswith((":", ",")) and rest:  # goes on in the next line
         first, rest = f"{first} {rest[0]}", rest[1:]
     text = plain(first)
-    if len(text) <= LONGEST:
+    if len(text) <= longest:
         return text
-    cut = text[: LONGEST - 2]
+    cut = text[: int(longest) - 2]
     return (cut.rpartition(" ")[0] or cut) + " …"
 
 
