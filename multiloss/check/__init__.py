@@ -1,10 +1,11 @@
 """Check any Keras loss or metric against an oracle, on every backend.
 
-`check_loss` returns a `Report`, `assert_consistent` is its form for tests, and `multiloss check` is the command.
+`check_loss` returns a `Report`, `assert_consistent` is its form for tests, and `multiloss check` is the command. So are
+`compare_training`, `assert_agrees` and `multiloss compare` for the training of whole models.
 Importing this package imports neither Keras nor a backend: each backend runs in its own process.
 """
 
-from multiloss.check.asserting import assert_consistent
+from multiloss.check.asserting import assert_agrees, assert_consistent
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
@@ -26,6 +27,7 @@ __all__ = [
     "Report",
     "TargetError",
     "Workers",
+    "assert_agrees",
     "assert_consistent",
     "check_loss",
     "compare_training",

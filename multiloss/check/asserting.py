@@ -1,8 +1,10 @@
-"""`assert_consistent`, for use in test suites, and the backends that the pytest plugin selects."""
+"""`assert_consistent` and `assert_agrees`, for test suites, and the backends that the pytest plugin selects."""
 
 import atexit
 from typing import Any
 
+from multiloss.check.models.report import Comparison
+from multiloss.check.models.run import compare_training
 from multiloss.check.pool import Workers
 from multiloss.check.report import Report
 from multiloss.check.run import check_loss
@@ -41,3 +43,31 @@ def assert_consistent(loss: Any, oracle: Any = None, **arguments: Any) -> Report
     if not report.ok:
         raise AssertionError(report.text(failures=None))  # pytest's summary shows the first line: the verdict
     return report
+
+
+def assert_agrees(build: Any, data: Any, **arguments: Any) -> Comparison:
+    """Fail unless a model trains alike on every backend, but for rounding.
+
+        from multiloss.check import assert_agrees
+
+        def test_backends_agree():
+            assert_agrees("my_project.py:build", "my_project.py:batches", steps=5)
+
+    Args:
+        build: the model, as in `compare_training`.
+        data: as in `compare_training`.
+        **arguments: as in `compare_training`; the defaults of `backends` and `workers` are those of
+            `assert_consistent`.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        AssertionError: if numbers part, with the comparison as its text.
+        ValueError: as in `compare_training`.
+    """
+    __tracebackhide__ = True
+    comparison = compare_training(build, data, **{"backends": backends, "workers": _workers, **arguments})
+    if not comparison.ok:
+        raise AssertionError(comparison.text(failures=None))
+    return comparison

@@ -250,6 +250,8 @@ IMPORTS = {
     },
     "multiloss.check.*": {
         "multiloss.check.*",
+        "multiloss.check.models.report",
+        "multiloss.check.models.run",
         "multiloss.check.pool",
         "multiloss.check.report",
         "multiloss.check.run",
