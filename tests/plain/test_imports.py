@@ -229,13 +229,16 @@ IMPORTS = {
         "multiloss.check.models.picture",
         *(f"multiloss.check.report{name}" for name in ("", ".contents", ".html", ".text")),
     },
-    "multiloss.check.models.picture": {"multiloss.check.models.report"},  # for its types
-    "multiloss.check.models.run": {
-        "multiloss.check.models.known",
-        "multiloss.check.models.report",
-        "multiloss.check.models.stages",
+    "multiloss.check.models.picture": {"multiloss.check.report"},
+    "multiloss.check.models.batches": {"multiloss.check.tree"},
+    "multiloss.check.models.job": {
+        *(f"multiloss.check.models{name}" for name in ("", ".batches", ".known", ".report", ".stages")),
         "multiloss.check.report.contents",
-        *(f"multiloss.check.{name}" for name in ("job", "pool", "report", "run", "targets", "tree")),
+        *(f"multiloss.check.{name}" for name in ("job", "pool", "report", "tree")),
+    },
+    "multiloss.check.models.run": {
+        *(f"multiloss.check.models{name}" for name in ("", ".job", ".known", ".report")),
+        *(f"multiloss.check.{name}" for name in ("job", "pool", "run", "targets")),
     },
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {

@@ -125,7 +125,7 @@ class Comparison:
         """Write a picture of the losses and of the error by layer; needs matplotlib."""
         from multiloss.check.models import picture  # matplotlib takes a second to import
 
-        picture.write(self, path)
+        picture.write(self.curves, self.cells, path)
 
     def _contents(self) -> contents.Contents:
         cells = {(cell.check, cell.backend): cell for cell in self.cells}
