@@ -5,7 +5,7 @@
 Importing this package imports neither Keras nor a backend: each backend runs in its own process.
 """
 
-from multiloss.check.asserting import assert_agrees, assert_consistent
+from multiloss.check.asserting import assert_agrees, assert_consistent, assert_matches
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
 from multiloss.check.families import FAMILIES
@@ -29,6 +29,7 @@ __all__ = [
     "Workers",
     "assert_agrees",
     "assert_consistent",
+    "assert_matches",
     "check_loss",
     "compare_training",
 ]

@@ -3,6 +3,7 @@
 import atexit
 from typing import Any
 
+from multiloss.check.models.record import read
 from multiloss.check.models.report import Comparison
 from multiloss.check.models.run import compare_training
 from multiloss.check.pool import Workers
@@ -71,3 +72,30 @@ def assert_agrees(build: Any, data: Any, **arguments: Any) -> Comparison:
     if not comparison.ok:
         raise AssertionError(comparison.text(failures=None))
     return comparison
+
+
+def assert_matches(record: str, build: Any = None, data: Any = None, **arguments: Any) -> Comparison:
+    """Fail unless a model still computes what a record says, but for rounding: after an upgrade, or elsewhere.
+
+        from multiloss.check import assert_matches
+
+        def test_numbers_are_those_of_last_year():
+            assert_matches("tests/reference.npz")
+
+    Args:
+        record: the path of a record, which `multiloss compare --record` writes.
+        build: the model, as in `compare_training`; None for the one that the record names.
+        data: as in `compare_training`; None for those that the record names.
+        **arguments: as in `assert_agrees`.
+
+    Returns:
+        The comparison.
+
+    Raises:
+        AssertionError: if numbers part, with the comparison as its text.
+        ValueError: as in `compare_training`.
+    """
+    __tracebackhide__ = True
+    kept = read(record)
+    build, data = build or kept.build, data or kept.data
+    return assert_agrees(build, data, against=record, **arguments)

@@ -262,6 +262,28 @@ def version() -> str:
     return f"{BACKEND} {getattr(module, '__version__', '')}, keras {keras.__version__}"
 
 
+def device() -> str:
+    """Return the device that computes, and the precision of its matrix products where it is not that of float32."""
+    if BACKEND == "jax":
+        import jax
+
+        precision = jax.config.jax_default_matmul_precision
+        name = jax.devices()[0].device_kind
+        return f"{name}, products in {precision}" if precision else str(name)
+    if BACKEND == "torch":
+        import torch
+
+        place = ops.convert_to_tensor(0).device
+        name = torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
+        precision = torch.get_float32_matmul_precision()
+        return f"{name}, products in {precision}" if precision != "highest" else str(name)
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
+    return "cpu"
+
+
 def compilations() -> int:
     """Return the number of compilations of this backend so far, or of TensorFlow's traces."""
     if BACKEND == "jax":

@@ -48,12 +48,14 @@ function of a seed that returns (x, y) or (x, y, sample_weight), a keras.utils.P
 _COMPARE_EPILOG = """examples:
   multiloss compare my_project.py:build --data my_project.py:batches
   multiloss compare my_project.py:build --data train.npz --steps 100 --backends jax,torch --html report.html
+  multiloss compare my_project.py:build --data my_project.py:batches --backends jax --record ref.npz
+  multiloss compare my_project.py:build --data my_project.py:batches --backends torch --against ref.npz
 
 exit code: 0 if differences are rounding, 1 if numbers part, 2 if the model could not be compared, 130 after Ctrl-C"""
 # Options that `check_loss` or `compare_training` has under the same name; those not given keep its defaults.
 _PASSED = {
     "check": ("inputs", "seed", "known", "timeout", "memory", "search", "metric"),
-    "compare": ("data", "steps", "batch_size", "seed", "timeout", "memory"),
+    "compare": ("data", "steps", "batch_size", "seed", "timeout", "memory", "record", "against"),
 }
 _EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
@@ -186,7 +188,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DATA", required=True, help="a function of a seed, a PyDataset, or an .npz file")
     add("--steps", type=int, metavar="N", help="steps of training (default: 20)")
     add("--batch-size", type=int, metavar="N", help="rows of a batch, if DATA gives all rows (default: 32)")
-    _add_common(compare, "the model").add_argument(
+    add(
+        "--against", metavar="FILE", help="a record: its backends are compared with those here, with its data and steps"
+    )
+    written = _add_common(compare, "the model")
+    written.add_argument("--record", metavar="FILE", help="write weights, batches and all that backends compute (.npz)")
+    written.add_argument(
         "--picture", metavar="FILE", help="write a picture of the losses and of the error by layer; needs matplotlib"
     )
     for command in (check, compare):

@@ -150,6 +150,7 @@ IMPORTS = {
         "multiloss.check.checks.metrics",
         "multiloss.check.families",
         "multiloss.check.job",
+        "multiloss.check.models.record",
         "multiloss.check.models.report",
         "multiloss.check.models.run",
         "multiloss.check.pool",
@@ -231,14 +232,16 @@ IMPORTS = {
     },
     "multiloss.check.models.picture": {"multiloss.check.report"},
     "multiloss.check.models.batches": {"multiloss.check.tree"},
+    "multiloss.check.recorded": {"multiloss.check.targets"},
+    "multiloss.check.models.record": {"multiloss.check", "multiloss.check.models.stages", "multiloss.check.recorded"},
     "multiloss.check.models.job": {
-        *(f"multiloss.check.models{name}" for name in ("", ".batches", ".known", ".report", ".stages")),
+        *(f"multiloss.check.models{name}" for name in ("", ".batches", ".known", ".record", ".report", ".stages")),
         "multiloss.check.report.contents",
         *(f"multiloss.check.{name}" for name in ("job", "pool", "report", "tree")),
     },
     "multiloss.check.models.run": {
-        *(f"multiloss.check.models{name}" for name in ("", ".job", ".known", ".report")),
-        *(f"multiloss.check.{name}" for name in ("job", "pool", "run", "targets")),
+        *(f"multiloss.check.models{name}" for name in ("", ".job", ".known", ".record", ".report")),
+        *(f"multiloss.check.{name}" for name in ("job", "pool", "recorded", "run", "targets")),
     },
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {
@@ -253,6 +256,7 @@ IMPORTS = {
     },
     "multiloss.check.*": {
         "multiloss.check.*",
+        "multiloss.check.models.record",
         "multiloss.check.models.report",
         "multiloss.check.models.run",
         "multiloss.check.pool",

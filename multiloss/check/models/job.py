@@ -12,6 +12,7 @@ from multiloss.check import pool, tree
 from multiloss.check.job import CheckError, error_of
 from multiloss.check.models import batches as batches_of
 from multiloss.check.models import known, stages
+from multiloss.check.models.record import RECORDED, Record
 from multiloss.check.models.report import STAGES
 from multiloss.check.models.stages import Found
 from multiloss.check.pool import Reply, Worker
@@ -33,6 +34,7 @@ class Job:
         steps: int,
         workers: Mapping[str, Worker],
         progress: Callable[[str, int, int], None] | None,
+        against: Record | None = None,
     ):
         self.build, self.data, self.seed, self.size, self.steps = build, data, seed, size, steps
         self.workers, self.progress = dict(workers), progress
@@ -45,21 +47,28 @@ class Job:
         self.given: dict[str, Any] = {}  # the model, its weights and state, for requests
         self.batch: Any = None  # the first
         self.source: dict[str, Any] = {}  # the description of the model whose weights all have
+        self.against = against
+        self.replies: dict[str, dict[str, Any]] = {}  # backend -> what it computed, for a record
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def ask(
         self, backends: Sequence[str], asked: Sequence[tuple[str, str, dict[str, Any]]]
     ) -> dict[str, dict[str, Reply]]:
-        """Send the same requests to some backends: backend -> key -> reply."""
-        workers = {backend: self.workers[backend] for backend in backends}
-        return pool.gather(workers, {backend: list(asked) for backend in backends}, self.progress, restarts=1)
+        """Send the same requests to some backends, but for recorded ones: backend -> key -> reply."""
+        workers = {backend: self.workers[backend] for backend in backends if backend in self.workers}
+        return pool.gather(workers, {backend: list(asked) for backend in workers}, self.progress, restarts=1)
 
     def run(self) -> None:
         """Compare stage by stage."""
         described = self.describe()
         if not described:
             return
+        if self.against is not None:
+            described = {**dict.fromkeys(self.against.replies, self.against.described), **described}
+            self.versions = {**self.against.versions, **self.versions}
+            for row in ("runs", "deterministic"):
+                self.cells |= {(row, b): Cell(row, b, "not applicable", "of a record") for b in self.against.replies}
         batches = self.compare_data(described)
         there = self.compare_weights(described)
         source = self.source = described[there[0]]
@@ -85,11 +94,15 @@ class Job:
             ],
         )
         failed = {b: some["train"] for b, some in replies.items() if "train" in some and some["train"].status != "done"}
-        if len(failed) == len(described) and all(reply.status == "error" for reply in failed.values()):
+        if len(failed) == len(self.workers) and all(reply.status == "error" for reply in failed.values()):
             raise self.nowhere(next(iter(failed.values())))
-        for backend in there:
+        for backend in replies:
             self.ran(backend, replies[backend])
-        done = {key: _done(replies, key) for key in ("forward", "train", "forward, wide", "train, wide")}
+        recorded = {} if self.against is None else self.against.replies
+        done = {
+            key: {b: some[key] for b, some in recorded.items() if key in some} | _done(replies, key) for key in RECORDED
+        }
+        self.replies = {b: {key: done[key][b] for key in RECORDED if b in done[key]} for b in replies}
         self.compare_runs(done)
 
     def ran(self, backend: str, replies: Mapping[str, Reply]) -> None:
@@ -135,7 +148,7 @@ class Job:
         prints = {
             backend: [batches_of.bytes_of(batch) for batch in one["batches"]] for backend, one in described.items()
         }
-        common = stages.usual(prints)
+        common = next(iter(prints.values())) if self.against else stages.usual(prints)
         source = next(backend for backend, of in prints.items() if of == common)
         for backend, of in prints.items():
             if of == common:
@@ -151,7 +164,7 @@ class Job:
             backend: [(path, array.shape, path in one["trainable"]) for path, array in one["weights"].items()]
             for backend, one in described.items()
         }
-        common = stages.usual(forms)
+        common = next(iter(forms.values())) if self.against else stages.usual(forms)
         for backend, form in forms.items():
             if form == common:
                 self.cells["weights", backend] = Cell("weights", backend, "pass")
@@ -252,6 +265,7 @@ class Job:
     def line(self) -> str:
         """Return a command that does it again."""
         words = ["multiloss compare", shlex.quote(self.build), "--data", shlex.quote(self.data)]
+        words += ["--against", shlex.quote(self.against.path)] if self.against else []
         words += ["--steps", str(self.steps), "--batch-size", str(self.size), "--seed", str(self.seed)]
         pythons = {backend: worker.python for backend, worker in self.workers.items()}
         here = [backend for backend, python in pythons.items() if python == sys.executable]
@@ -337,6 +351,8 @@ class Job:
                 return f"{layer}, {self.how_far(last, backend)}"
             losses = " and ".join(self.source["losses"].values()) or "the model's own"
             text = f"the gradients of weights up to `{last.item.name}` differ, {self.how_far(last, backend)}"
+            if len(self.workers) < 2 or backend not in self.workers:
+                return text  # layers of a record cannot be run again
             return f"{text}, and no layer by itself: that of the loss, {losses}, does"
 
         return say
@@ -367,6 +383,8 @@ class Job:
     def deterministic(self, forward: Mapping[str, Any], train: Mapping[str, Any]) -> None:
         """Compare two runs of one backend."""
         for backend, reply in forward.items():
+            if backend not in self.workers:
+                continue
             detail = ""
             for way in ("inference", "training"):
                 for one, other in zip(reply[way]["calls"], reply[way]["again"], strict=False):

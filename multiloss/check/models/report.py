@@ -31,6 +31,7 @@ class Comparison:
         notes: What explains differences that are rounding, and what was left out.
         unchecked: For every backend that was not started, the reason.
         seconds: The duration of the run.
+        recorded: The file to which a record was written, or "".
     """
 
     build: str
@@ -43,6 +44,7 @@ class Comparison:
     notes: tuple[str, ...] = ()
     unchecked: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    recorded: str = ""
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -57,8 +59,12 @@ class Comparison:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing parts, and two backends at least were compared."""
-        return not self.failures and len({cell.backend for cell in self.cells if cell.check == "curve"}) > 1
+        """Whether nothing parts, and two backends at least were compared, or what one computed is recorded."""
+        return not self.failures and (self._compared or bool(self.recorded))
+
+    @property
+    def _compared(self) -> bool:
+        return len({cell.backend for cell in self.cells if cell.check == "curve"}) > 1
 
     @property
     def exit_code(self) -> int:
@@ -90,6 +96,8 @@ class Comparison:
             return contents.plain(f"{word}: {name}: {'; '.join(where)}.")
         if not self.ok:
             return f"NOTHING WAS COMPARED: {name}."
+        if not self._compared:
+            return contents.plain(f"RECORDED: {name}: {self.steps} steps on {', '.join(self.backends)}.")
         worst = max((cell for cell in self.cells if cell.ratio is not None), key=lambda cell: cell.ratio or 0.0)
         return (
             f"AGREES: {name}: {self.steps} steps on {', '.join(self.backends)} differ by rounding: at most "
@@ -130,6 +138,7 @@ class Comparison:
     def _contents(self) -> contents.Contents:
         cells = {(cell.check, cell.backend): cell for cell in self.cells}
         facts = {"model": self.build, "data": f"{self.data}, seed {self.seed}", "steps": str(self.steps)}
+        facts |= {"record": self.recorded} if self.recorded else {}
         facts |= {**self.versions, "time": f"{self.seconds:.1f} s"}
         return contents.Contents(
             ok=self.ok,

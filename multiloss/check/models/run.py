@@ -4,11 +4,13 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from multiloss.check import pool
+from multiloss.check import pool, recorded
 from multiloss.check.job import CheckError
 from multiloss.check.models import known
+from multiloss.check.models import record as records
 from multiloss.check.models.job import Job
 from multiloss.check.models.report import Comparison
 from multiloss.check.pool import Workers
@@ -28,6 +30,8 @@ def compare_training(
     seed: int = 0,
     timeout: float = pool.TIMEOUT,
     memory: float = MEMORY,
+    record: str | Path | None = None,
+    against: str | Path | None = None,
     workers: Workers | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Comparison:
@@ -51,6 +55,10 @@ def compare_training(
         seed: passed to `data`.
         timeout: seconds until a request to a worker is given up.
         memory: GiB that one request may take beyond what its worker had before.
+        record: an `.npz` file to write: weights, batches, and what each backend computed, as numbers and text. With
+            it, a single backend will do.
+        against: a record, whose backends are compared with those here: of another machine, device or version. Weights,
+            batches, `steps`, `batch_size` and `seed` are those of the record; `data` are only compared with it.
         workers: worker processes to use and leave running; None for new ones.
         progress: called with the backend, the number of completed requests, and their total.
 
@@ -74,16 +82,27 @@ def compare_training(
         if not (limit > 0 and math.isfinite(limit)):
             raise CheckError(f"`{name}` must be a finite number > 0. Received: {limit}")
     build_text, data_text = text_of(build), text_of(data)
+    if record is not None:
+        recorded.check(record)
+    old = None if against is None else records.read(against)
+    if old is not None:
+        steps, batch_size, seed = (old.numbers[name] for name in ("steps", "batch_size", "seed"))
     pythons, missing, unchecked = chosen(backends)
-    if len(pythons) + len(missing) < 2:
+    if len(pythons) + len(missing) < 2 and record is None and old is None:
         raise CheckError(
             f"`backends` must be two or more, to be compared. Received: {', '.join(pythons) or missing[0]}"
         )
     with contextlib.ExitStack() as stack:
         kept = workers or stack.enter_context(Workers())
         mine = {backend: kept.get(backend, python, timeout, memory) for backend, python in pythons.items()}
-        job = Job(build_text, data_text, seed, batch_size, steps, mine, progress)
+        job = Job(build_text, data_text, seed, batch_size, steps, mine, progress, old)
         job.run()
+    if record is not None:
+        if not job.replies:
+            raise CheckError(f"`record` {record} was not written: no backend has run")
+        numbers = {"steps": steps, "batch_size": batch_size, "seed": seed}
+        versions = {backend: job.versions[backend] for backend in job.replies}
+        records.write(record, build_text, data_text, numbers, job.source, versions, job.replies)
     return Comparison(
         build=build_text,
         data=data_text,
@@ -94,5 +113,6 @@ def compare_training(
         curves=job.curves,
         notes=tuple(job.notes),
         unchecked=unchecked,
+        recorded="" if record is None else str(record),
         seconds=time.perf_counter() - began,
     )

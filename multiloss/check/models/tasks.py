@@ -137,7 +137,7 @@ def describe_model(build: str, data: str, seed: int, size: int, steps: int) -> d
         optimizer.build(model.trainable_variables)
     late = [] if before is None else [w.path for w in model.weights if w.path not in before]
     return {
-        "versions": backends.version(),
+        "versions": f"{backends.version()}, {backends.device()}",
         "weights": {weight.path: ops.convert_to_numpy(weight) for weight in model.weights},
         "trainable": [weight.path for weight in model.trainable_weights],
         "late": late,
