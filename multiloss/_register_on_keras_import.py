@@ -86,4 +86,6 @@ class _Watched(Loader):
         self.finder.imported(self.loader, self.name, module)
 
     def __getattr__(self, name: str) -> Any:
+        if name == "loader":  # of a copy that is being made
+            raise AttributeError(name)
         return getattr(self.loader, name)

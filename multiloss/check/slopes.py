@@ -173,7 +173,8 @@ def truth(
                     if some.any() and not single:
                         size = max(float(np.abs(g[some & np.isfinite(g)]).max(initial=0.0)) for g in gradients)
                         picked = some & (found.upper - found.lower > 4 * found.error + 1e-9 * size)
-                        picked |= _ordered(total, flat, noise, low, high, found, some & ~picked, seed, size)
+                        if (rest := some & ~picked).any():
+                            picked |= _ordered(total, flat, noise, low, high, found, rest, seed, size)
                         shared = _shared(total, flat, noise, low, high, found, picked, gradients, first)
                         found = found._replace(open=found.open | shared)
                     if (some & ~found.open & (found.error <= _WRONG * found.size) & _wrong(found, gradients)).any():
@@ -376,7 +377,9 @@ def _combine(ahead: _Side, behind: _Side, middle: _Side, x: np.ndarray, low: np.
         # The other side does not converge: it is outside the range, or the function jumps or is vertical there.
         # A slope of 0 beside another one, as at the end of a hinge, is a kink.
         lone = (other.error > 0.1 * np.fmax(np.abs(other.value), np.abs(side.value))) | np.isnan(other.value)
-        lone &= (side.error <= 0.01 * np.abs(side.value)) | (side.error <= 1e-6 * other.error)
+        lone &= (side.error <= 0.01 * np.abs(side.value)) | (
+            np.isfinite(side.error) & (side.error <= 1e-6 * other.error)
+        )
         lone &= ~smooth
         lower, upper = np.where(lone, side.value, lower), np.where(lone, side.value, upper)
         error = np.where(lone, side.error, error)
@@ -450,7 +453,8 @@ def _shared(
     """Return where gradients that differ have the right sum over equal numbers.
 
     Of equal numbers, each minimum or maximum of a formula picks one, and what is picked in several of them need not be
-    the slope of any order of the numbers. Along the direction that moves equal numbers alike, nothing is picked.
+    the slope of any order of the numbers. Along the direction that moves equal numbers alike, nothing is picked. These
+    are all in the batch: a gradient that gives the share of one row to another is undecided, too.
     """
     shared, spread = np.zeros(x.shape, bool), spread_of(x)
     differing = [gradient for gradient in gradients if (disagreeing(slopes, [gradient]) & where).any()]

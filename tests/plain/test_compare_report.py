@@ -158,7 +158,7 @@ def test_json_has_every_attribute():
     report = strict(PARTS.json())
     assert set(report) == {
         *("schema", "ok", "verdict", "build", "data", "seed", "steps", "versions", "cells", "curves", "notes"),
-        *("unchecked", "seconds"),
+        *("unchecked", "seconds", "recorded"),
     }
     assert report["schema"] == 1
     assert report["ok"] is False

@@ -106,10 +106,24 @@ def test_of_three_that_all_differ_each_is_off():
     assert judged(item, set()).off == list(NAMES)
 
 
-def test_of_two_backends_the_one_that_float64_has_is_right():
-    """Where only one backend has float64, it says."""
-    found = judged(item_of(["torch"], 1e-3, wide=["jax"], backends=("jax", "torch")), set())
-    assert found.off == ["torch"]
+def test_float64_of_one_backend_alone_decides_nothing():
+    """It agrees with that backend's float32, right or wrong."""
+    found = judged(item_of(["torch"], 1e-3, wide=["torch"], backends=("jax", "torch")), set())
+    assert found.off == ["jax", "torch"]
+    assert judged(item_of(["torch"], 1e-3, wide=["torch"]), set()).off == ["torch"]  # by the two others
+
+
+def test_a_constant_says_nothing_of_the_precision():
+    """As a table of sines in float32: what is computed from it is float64 all the same."""
+    constant, narrow = {b: TRUE.astype(np.float32) for b in NAMES}, set()
+    judged(Item("it", constant, {}, {b: v.astype(np.float64) for b, v in constant.items()}), narrow)
+    assert not narrow
+
+
+def test_rounding_of_half_precision_is_larger():
+    item = item_of(["torch"], 2.0**-9, wide=())
+    assert judged(item, set()).off == ["torch"]
+    assert not judged(item, set(), 2.0**-8).off
 
 
 def test_float64_with_the_digits_of_float32_is_narrow():
@@ -233,7 +247,7 @@ def test_the_usual_is_what_most_have_and_then_the_first():
 
 
 def calls_of(*names, by=0.0):
-    return [Call(name, "Dense", [TRUE], [TRUE + by], [], False) for name in names]
+    return [Call(name, "Dense", [TRUE], [TRUE + by], []) for name in names]
 
 
 def ran(calls, moved=()):
@@ -260,7 +274,7 @@ def test_outputs_are_matched_with_what_was_moved_and_with_float64_by_name():
 
 
 def test_several_outputs_are_told_apart():
-    two = [Call("lstm", "LSTM", [], [TRUE, TRUE[:, :2]], [], False)]
+    two = [Call("lstm", "LSTM", [], [TRUE, TRUE[:, :2]], [])]
     items = list(stages.of_calls({"jax": ran(two), "torch": ran(two)}, {}, "inference"))
     assert [(item.name, item.shapes) for item in items] == [
         ("lstm [0]", "nothing -> [8, 4], [8, 2]"),

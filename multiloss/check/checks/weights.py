@@ -170,7 +170,7 @@ class Reduction(_OfLosses):
         for name in self._NAMES:
             with found.at(name, run.plain, f"reduction {name!r}"):
                 got[name] = mine[name]["value"]
-                if np.shape(got[name]) == rows.shape and not run.described[backend]["takes_reduction"]:
+                if rows.ndim and np.shape(got[name]) == rows.shape and not run.described[backend]["takes_reduction"]:
                     found.note = "it takes no `reduction`, and returns values of rows"
                     return
                 scalar = not np.ndim(got[name])

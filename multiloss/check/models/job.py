@@ -44,8 +44,10 @@ class Job:
         self.notes: list[str] = []
         self.facts: set[str] = set()  # what `known` asks for
         self.nothing: set[str] = set()  # weights whose gradient is 0
+        self.compared: set[str] = set()  # weights whose gradients were compared
         self.given: dict[str, Any] = {}  # the model, its weights and state, for requests
         self.batch: Any = None  # the first
+        self.unit = stages.ROUNDING  # of the precision that the model computes in
         self.source: dict[str, Any] = {}  # the description of the model whose weights all have
         self.against = against
         self.replies: dict[str, dict[str, Any]] = {}  # backend -> what it computed, for a record
@@ -80,10 +82,10 @@ class Job:
             self.notes.append(
                 f"`{name}` ({kind}) draws random numbers, which no two backends share: called as in inference."
             )
-        given = {"build": self.build, "weights": source["weights"], "state": source["state"]}
-        training = {**given, "batches": batches[: self.steps], "steps": self.steps}
-        forward = {**given, "batch": batches[0]}
-        self.given, self.batch = given, batches[0]
+        self.given = {"build": self.build, **{name: source[name] for name in ("weights", "state", "unit")}}
+        self.batch, self.unit = batches[0], source["unit"]
+        training = {"given": self.given, "batches": batches[: self.steps], "steps": self.steps}
+        forward = {"given": self.given, "batch": batches[0]}
         replies = self.ask(
             there,
             [
@@ -116,7 +118,7 @@ class Job:
                 )
         lost = len(replies) < 4
         if needed or lost:
-            message = next((reply.message for reply in needed.values()), "the worker was lost earlier")
+            message = next((reply.message for reply in needed.values()), "the process of this backend ended before")
             self.crash(backend, message)
         else:
             self.cells["runs", backend] = Cell("runs", backend, "pass")
@@ -182,34 +184,41 @@ class Job:
         forward, train = done["forward"], done["train"]
         self.facts |= {call.kind for reply in forward.values() for call in reply["inference"]["calls"]}
         wide = {key.partition(",")[0]: some for key, some in done.items() if "wide" in key}
-        self.deterministic(forward, train)
+        self.deterministic(forward)
         narrow: set[str] = set()
         added: list[Found] = []
         if len(forward) > 1:
             for row, way in (("forward", "inference"), ("forward_training", "training")):
-                found = [stages.judged(item, narrow) for item in stages.of_calls(forward, wide["forward"], way)]
+                found = [
+                    stages.judged(item, narrow, self.unit) for item in stages.of_calls(forward, wide["forward"], way)
+                ]
                 added = [one for one in found if one.item.name.startswith(stages.LOSS_OF)]
                 self.judge(row, list(forward), [one for one in found if one not in added], self.layer)
         if len(train) < 2:
+            self.deterministic_step(train)
             return
         logs: Callable[[Any], Any] = lambda run: run["logs"][0]  # noqa: E731
-        of_logs = [stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], logs)]
+        of_logs = [stages.judged(item, narrow, self.unit) for item in stages.of_training(train, wide["train"], logs)]
         losses = sorted(
             (one for one in of_logs if stages.is_loss(one.item.name)), key=lambda one: one.item.name == "loss"
         )
         self.judge("loss", list(train), [*added, *losses], self.log)
         self.judge("metrics", list(train), [one for one in of_logs if not stages.is_loss(one.item.name)], self.log)
         gradients = [
-            stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], lambda r: r["gradients"])
+            stages.judged(item, narrow, self.unit)
+            for item in stages.of_training(train, wide["train"], lambda r: r["gradients"])
         ]
         self.nothing = {one.item.name for one in gradients if one.nothing}
+        self.compared = {one.item.name for one in gradients}
+        self.deterministic_step(train)
         self.judge("gradient", list(train), gradients, self.gradient_of(forward, gradients))
         weights: Callable[[Any], Any] = lambda run: run["weights"]  # noqa: E731
-        steps = [stages.judged(item, narrow) for item in stages.of_training(train, wide["train"], weights)]
+        steps = [stages.judged(item, narrow, self.unit) for item in stages.of_training(train, wide["train"], weights)]
         self.judge("step", list(train), steps, self.weight)
-        curve: Callable[[Any], Any] = lambda run: {"loss": _curve(run["logs"])}  # noqa: E731
-        self.curves = {backend: _curve(reply["run"]["logs"]) for backend, reply in train.items()}
-        curves = [_growing(item, narrow) for item in stages.of_training(train, wide["train"], curve)]
+        name = next((one.item.name for one in reversed(losses)), "")
+        curve: Callable[[Any], Any] = lambda run: {name: _curve(run["logs"], name)} if name else {}  # noqa: E731
+        self.curves = {b: _curve(reply["run"]["logs"], name) for b, reply in train.items()} if name else {}
+        curves = [_growing(item, narrow, self.unit) for item in stages.of_training(train, wide["train"], curve)]
         self.judge("curve", list(train), curves, self.curve)
         self.explain(steps, curves)
 
@@ -224,14 +233,21 @@ class Job:
             errors = {one.item.name: one.errors.get(backend, 0.0) / (one.tolerance or 1.0) for one in found}
             off = [one for one in found if backend in one.off]
             if off:
-                first = off[0]
+                first = off[-1] if row == "gradient" else off[0]  # gradients come from the last weight to the first
                 earlier = next((s for s in STAGES if s != row and self.failing(s, backend)), "")
                 detail = f"follows from `{earlier}`" if earlier else say(first, backend)
                 self.fail(row, backend, detail, first, errors, "" if earlier else self.smallest(row, first, backend))
                 continue
             worst = max(found, key=lambda one: one.errors.get(backend, 0.0) / (one.tolerance or 1.0))
             self.cells[row, backend] = Cell(
-                row, backend, "pass", "", worst.errors[backend], worst.tolerance, worst.item.name, errors=errors
+                row,
+                backend,
+                "pass",
+                "",
+                worst.errors.get(backend, 0.0),
+                worst.tolerance,
+                worst.item.name,
+                errors=errors,
             )
 
     def failing(self, row: str, backend: str) -> bool:
@@ -284,14 +300,14 @@ class Job:
         apart = np.abs(values[backend].astype(np.float64) - values[other]).reshape(rows, -1).max(axis=1, initial=0.0)
         worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
         x = tree.map(lambda leaf: leaf[worst : worst + 1], self.batch[0])
-        asked = {**self.given, "batch": (x, None, None), "wide": False}
+        asked = {"given": self.given, "batch": (x, None, None), "wide": False}
         replies = _done(self.ask(list(values), [("row", "forward_model", asked)]), "row")
         again = (
             [item for item in stages.of_calls(replies, {}, "inference") if item.name == found.item.name]
             if replies
             else []
         )
-        if not again or backend not in stages.judged(again[0], set(replies)).off:
+        if not again or backend not in stages.judged(again[0], set(replies), self.unit).off:
             return ""
         if sum(leaf.size for leaf in tree.leaves(x)) > _SHOWN:
             return ""
@@ -331,7 +347,7 @@ class Job:
 
     def curve(self, found: Found, backend: str) -> str:
         """Say from which step on."""
-        text = f"`loss` differs from step {len(next(iter(found.item.values.values())))} on"
+        text = f"`{found.item.name}` differs from step {len(next(iter(found.item.values.values())))} on"
         return f"{text}, after steps of the optimizer {self.source['optimizer']}: {self.how_far(found, backend)}"
 
     def weight(self, found: Found, backend: str) -> str:
@@ -340,17 +356,19 @@ class Job:
         if name not in self.source["trainable"]:
             return f"`{name}`, which is not trained, differs after one step: {far}"
         text = f"`{name}` differs after one step of the optimizer {self.source['optimizer']}"
-        return f"{text}, though its gradient agrees: {far}"
+        return f"{text}, though its gradient agrees: {far}" if name in self.compared else f"{text}: {far}"
 
     def gradient_of(self, forward: Mapping[str, Any], gradients: Sequence[Found]) -> Callable[[Found, str], str]:
         """Return what says where a gradient parts: by single layers, from the last weight that differs on."""
 
         def say(found: Found, backend: str) -> str:
-            last = [one for one in gradients if backend in one.off][-1]
-            if layer := self.replayed(forward, last.item.name, backend):
-                return f"{layer}, {self.how_far(last, backend)}"
+            if layer := self.replayed(forward, found.item.name, backend):
+                return f"{layer}, {self.how_far(found, backend)}"
+            if found is not gradients[-1]:
+                text = f"the gradient of `{found.item.name}` differs, {self.how_far(found, backend)}"
+                return f"{text}, and those of later weights agree: its layer has another gradient by its weights"
             losses = " and ".join(self.source["losses"].values()) or "the model's own"
-            text = f"the gradients of weights up to `{last.item.name}` differ, {self.how_far(last, backend)}"
+            text = f"the gradients of weights up to `{found.item.name}` differ, {self.how_far(found, backend)}"
             if len(self.workers) < 2 or backend not in self.workers:
                 return text  # layers of a record cannot be run again
             return f"{text}, and no layer by itself: that of the loss, {losses}, does"
@@ -362,10 +380,11 @@ class Job:
         source = next(b for b in forward if b != backend)
         calls = forward[source]["training"]["calls"]
         first = next((i for i, call in enumerate(calls) if weight in call.weights), 0)
-        inputs = {call.name: call.inputs for call in calls[first:] if any(a.dtype.kind == "f" for a in call.inputs)}
-        asked = {**self.given, "batch": self.batch, "inputs": inputs, "training": True}
+        calls = [call for call in calls[first:] if not call.name.startswith(stages.LOSS_OF)]
+        inputs = {call.name: call.inputs for call in calls if any(a.dtype.kind == "f" for a in call.inputs)}
+        asked = {"given": self.given, "batch": self.batch, "inputs": inputs, "training": True}
         replies = _done(self.ask(list(forward), [("replay", "replay_layers", asked)]), "replay")
-        for call in calls[first:]:
+        for call in calls:
             answers = {
                 b: reply[call.name][1] for b, reply in replies.items() if reply.get(call.name, ("",))[0] == "done"
             }
@@ -373,41 +392,39 @@ class Job:
                 continue
             for k in range(len(answers[backend][1] or [])):
                 values = {b: answer[1][k] for b, answer in answers.items() if answer[1]}
-                if backend in stages.judged(stages.Item(call.name, values, {}, {}), set(values)).off:
+                if backend in stages.judged(stages.Item(call.name, values, {}, {}), set(values), self.unit).off:
                     return (
                         f"`{call.name}` ({call.kind}) has another gradient for the same inputs, by its input of shape "
-                        f"{list(call.inputs[k].shape)}"
+                        f"{list([a for a in call.inputs if a.dtype.kind == 'f'][k].shape)}"
                     )
         return ""
 
-    def deterministic(self, forward: Mapping[str, Any], train: Mapping[str, Any]) -> None:
-        """Compare two runs of one backend."""
+    def deterministic(self, forward: Mapping[str, Any]) -> None:
+        """Compare what layers return in two runs of one backend."""
         for backend, reply in forward.items():
             if backend not in self.workers:
                 continue
-            detail = ""
-            for way in ("inference", "training"):
+            self.cells["deterministic", backend] = Cell("deterministic", backend, "pass")
+            for way in ("training", "inference"):
                 for one, other in zip(reply[way]["calls"], reply[way]["again"], strict=False):
-                    apart = max(
-                        (stages.apart(a, b) for a, b in zip(one.outputs, other.outputs, strict=False)), default=0.0
-                    )
-                    size = max(map(stages.largest, one.outputs), default=0.0)
-                    if apart > stages.ROUNDINGS * stages.ROUNDING * size:
+                    pairs = zip(one.outputs, other.outputs, strict=False)
+                    apart = max((stages.apart(a, b) for a, b in pairs), default=0.0)
+                    if apart > stages.ROUNDINGS * self.unit * max(map(stages.largest, one.outputs), default=0.0):
                         detail = f"`{one.name}` ({one.kind}) gives other numbers in a second run, in {way}"
+                        detail += ". If they are random, let it have an argument `training`, and draw none without"
+                        self.fail("deterministic", backend, detail)
                         break
-                if detail:
+
+    def deterministic_step(self, train: Mapping[str, Any]) -> None:
+        """Compare weights after the same step of one backend, taken twice."""
+        for backend, reply in train.items():
+            if backend not in self.workers or self.failing("deterministic", backend):
+                continue
+            for name, value in reply["run"]["weights"].items():
+                apart = stages.apart(value, reply["again"]["weights"][name])
+                if apart > 1e-3 * stages.largest(value) and name not in self.nothing:
+                    self.fail("deterministic", backend, f"`{name}` differs after the same step, taken twice")
                     break
-            if not detail and backend in train:
-                first, again = train[backend]["run"], train[backend]["again"]
-                for name, value in first["weights"].items():
-                    apart, size = stages.apart(value, again["weights"][name]), stages.largest(value)
-                    if apart > 1e-3 * size and name not in self.nothing:
-                        detail = f"`{name}` differs after the same step, taken twice"
-                        break
-            if detail:
-                self.fail("deterministic", backend, detail)
-            else:
-                self.cells["deterministic", backend] = Cell("deterministic", backend, "pass")
 
     def explain(self, steps: Sequence[Found], curves: Sequence[Found]) -> None:
         """Add what a reader asks of differences that are rounding."""
@@ -438,7 +455,7 @@ class Job:
                 )
 
 
-def _growing(item: stages.Item, narrow: set[str]) -> Found:
+def _growing(item: stages.Item, narrow: set[str], unit: float) -> Found:
     """Judge a curve by what rounding does to it up to each step, since it grows."""
     steps = len(next(iter(item.values.values())))
     last: Found | None = None
@@ -449,15 +466,15 @@ def _growing(item: stages.Item, narrow: set[str]) -> Found:
             {b: [one[:step] for one in some if len(one) == steps] for b, some in item.moved.items()},
             {b: v[:step] for b, v in item.wide.items()},
         )
-        last = stages.judged(cut, narrow)
+        last = stages.judged(cut, narrow, unit)
         if last.off:
             return last
     assert last is not None
     return last
 
 
-def _curve(logs: Sequence[Mapping[str, float]]) -> list[float]:
-    return [log.get("loss", float("nan")) for log in logs]
+def _curve(logs: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    return [float(np.sum(log[name])) for log in logs]
 
 
 def _done(replies: Mapping[str, Mapping[str, Reply]], key: str) -> dict[str, Any]:

@@ -160,8 +160,9 @@ KNOWN = (
     ),
     *(
         Known(
-            "The gradient of `ops.norm` and `ops.std` at 0 is 0 on torch, NaN on JAX, and NaN on TensorFlow if a loss "
-            "depends on it. Take `ops.where` of what is below the square root, and of the root.",
+            "If the model takes `ops.norm` or `ops.std` of zeros: their gradient there is 0 on torch, NaN on JAX, and "
+            "NaN on TensorFlow if a loss depends on it. Take `ops.where` of what is below the square root, and of the "
+            "root.",
             ("gradient",),
             backend,
             r"by NaN or infinity",
@@ -170,8 +171,8 @@ KNOWN = (
     ),
     # Metrics.
     Known(
-        "Weighted metrics lose the mask of `Embedding` and `Masking` on JAX while the model trains: an error of 1 in "
-        "each word is 0.5 there if half of a sentence is padding. Give the mask as `sample_weight`, too.",
+        "If the metric is weighted: it loses the mask of `Embedding` and `Masking` on JAX while the model trains: an "
+        "error of 1 in each word is 0.5 there if half of a sentence is padding. Give the mask as `sample_weight`, too.",
         ("metrics",),
         "jax",
         facts=("Embedding", "Masking"),

@@ -2,7 +2,7 @@
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
@@ -23,7 +23,8 @@ class Returned(BaseException):
 class Recording:
     """Calls in the order in which they returned, so that inner layers come before those around them."""
 
-    def __init__(self, replaced: Mapping[str, list[Any]] | None = None):
+    def __init__(self, names: Mapping[int, str], replaced: Mapping[str, list[Any]] | None = None):
+        self.names = names  # id of a weight -> its name, see `named`
         self.calls: list[Call] = []
         self.replaced = replaced or {}  # name of a call -> the tensors that it receives instead
 
@@ -32,13 +33,11 @@ class Recording:
         """Record within."""
         stack: list[tuple[str, Any]] = []
         counts: dict[str, int] = {}
-        inner: list[int] = []
 
         def call(original: Callable[..., Any], layer: Any, *args: Any, **kwargs: Any) -> Any:
             if any(isinstance(around, keras.layers.RNN) for _, around in stack):
                 return original(layer, *args, **kwargs)  # a cell, which some backends trace
             stack.append((layer.name, layer))
-            inner.append(0)
             try:
                 place = "/".join(name for name, _ in stack[1:]) or layer.name
                 counts[place] = counts.get(place, 0) + 1
@@ -51,17 +50,14 @@ class Recording:
                     raise Returned(_floats(result))
                 returned = _arrays(result)
                 if given is not None and returned is not None:
-                    weights = [weight.path for weight in layer.weights]
+                    weights = [self.names.get(id(weight), weight.path) for weight in layer.weights]
                     kind = type(layer).__name__
-                    self.calls.append(Call(place, kind, given, returned, weights, inner[-1] > 0))
+                    self.calls.append(Call(place, kind, given, returned, weights))
                     if losses := _arrays(layer.losses):
-                        self.calls.append(Call(f"{LOSS_OF}{place}", kind, given, losses, weights, inner[-1] > 0))
+                        self.calls.append(Call(f"{LOSS_OF}{place}", kind, given, losses, weights))
                 return result
             finally:
                 stack.pop()
-                inner.pop()
-                if inner:
-                    inner[-1] += 1
 
         with _calling(call):
             yield self
@@ -97,8 +93,21 @@ def without_randomness() -> Iterator[dict[str, str]]:
         yield found
 
 
+def named(variables: Iterable[Any]) -> dict[str, Any]:
+    """Return variables by their paths, of which the second of the same path is "path#2"."""
+    found: dict[str, Any] = {}
+    counts: dict[str, int] = {}
+    for variable in variables:
+        counts[variable.path] = counts.get(variable.path, 0) + 1
+        count = counts[variable.path]
+        found[variable.path if count == 1 else f"{variable.path}#{count}"] = variable
+    return found
+
+
 def draws(layer: Any) -> bool:
     """Whether a layer holds a generator of seeds, as dropout, noise and augmentation do, and may use it."""
+    if isinstance(layer, keras.Model):  # its layers are called in training all the same
+        return False
     holds = any(isinstance(value, keras.random.SeedGenerator) for value in vars(layer).values())
     # Recurrent and attention layers hold one whether or not they drop.
     rates = [getattr(layer, name, None) for name in ("rate", "dropout", "recurrent_dropout")]
@@ -112,9 +121,17 @@ def _is_tensor(leaf: Any) -> bool:
 def _arrays(tree: Any) -> list[np.ndarray] | None:
     """Return the tensors of a tree as arrays, or None where a backend traces: they have no numbers then."""
     try:
-        return [np.asarray(ops.convert_to_numpy(leaf)) for leaf in keras.tree.flatten(tree) if _is_tensor(leaf)]
+        arrays = [np.asarray(ops.convert_to_numpy(leaf)) for leaf in keras.tree.flatten(tree) if _is_tensor(leaf)]
     except Exception:  # each framework has its own
         return None
+    return [_real(array) for array in arrays]
+
+
+def _real(array: np.ndarray) -> np.ndarray:
+    """Return complex numbers as pairs, and those of bfloat16, which NumPy does not know, in float32."""
+    if array.dtype.kind == "c":
+        return np.stack([array.real, array.imag], -1)
+    return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
 def _floats(tree: Any) -> list[Any]:

@@ -35,7 +35,6 @@ class Call(NamedTuple):
         inputs: the arrays that it received.
         outputs: the arrays that it returned.
         weights: the paths of the weights that are its own and those of layers inside.
-        outer: whether other layers were called inside.
     """
 
     name: str
@@ -43,7 +42,6 @@ class Call(NamedTuple):
     inputs: list[np.ndarray]
     outputs: list[np.ndarray]
     weights: list[str]
-    outer: bool
 
 
 @dataclasses.dataclass
@@ -118,23 +116,29 @@ def apart(one: Any, other: Any) -> float:
         return largest(np.where(same, 0.0, one - other))
 
 
-def judged(item: Item, narrow: set[str]) -> Found:
-    """Return what is found of an item; backends whose float64 has turned to float32 are added to `narrow`."""
+def judged(item: Item, narrow: set[str], unit: float = ROUNDING) -> Found:
+    """Return what is found of an item; backends whose float64 has turned to float32 are added to `narrow`.
+
+    `unit` is the relative rounding of the precision that the model computes in.
+    """
     values = item.values
     shapes = {backend: value.shape for backend, value in values.items()}
     if len(set(shapes.values())) > 1:
         off = [backend for backend, shape in shapes.items() if shape != usual(shapes)]
         text = ", ".join(f"{list(shape)} on {backend}" for backend, shape in shapes.items())
         return Found(item, dict.fromkeys(off, np.inf), dict.fromkeys(off, np.inf), 0.0, 0.0, off, shape=text)
-    narrow |= {backend for backend, value in item.wide.items() if holds_float32(value)}
+    # What is the same in both, as a table of sines is, says nothing of what is computed from it.
+    computed = any(apart(value, values[b]) for b, value in item.wide.items() if value.shape == shapes[b])
+    narrow |= {backend for backend, value in item.wide.items() if computed and holds_float32(value)}
     size = float(np.median([largest(value[np.isfinite(value)]) for value in values.values()]))
     effects = [apart(other, values[backend]) for backend, others in item.moved.items() for other in others]
     # The median, since one that is wrong may be as wrong in this, too.
     effect = float(np.median([effect for effect in effects if np.isfinite(effect)] or [0.0]))
-    rounding = max(effect, ROUNDING * size, float(np.finfo(np.float32).tiny))
+    rounding = max(effect, unit * size, float(np.finfo(np.float32).tiny))
     tolerance = ROUNDINGS * rounding
     wide = {backend: value for backend, value in item.wide.items() if value.shape == shapes[backend]}
-    truth = _truth(wide, narrow, tolerance) if wide else None
+    # A float64 value of one backend alone is that of what may be wrong.
+    truth = _truth(wide, narrow, tolerance) if len(wide) > 1 or len(values) == 1 else None
     by_wide = truth is not None
     if truth is None:
         truth = _truth(values, set(values), tolerance)

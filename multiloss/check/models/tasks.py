@@ -19,6 +19,9 @@ from multiloss.check.models.recording import Recording
 from multiloss.check.targets import TargetError
 
 Batch = tuple[Any, Any, Any]  # x, y, sample_weight
+Given = dict[str, Any]  # "build", and of a description: "weights", "state" and "unit"
+# Relative rounding of the dtypes that are coarser than float32.
+_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8}
 # The point of float64 is moved by so much, relative to its numbers, that numbers of float32 are no longer such.
 _OFF_FLOAT32 = 2.0**-30
 # An optimizer's own constants are of float32: 1 - 0.999 is off by 1e-5 of itself, and so is what Adam divides by.
@@ -27,22 +30,37 @@ _UPDATE = 1e-5
 
 def built(text: str) -> Any:
     """Return a new compiled model."""
-    keras.utils.clear_session(free_memory=False)  # names are counted anew
-    keras.utils.set_random_seed(0)
     build = targets.resolve(text)
-    if not isinstance(build, keras.Model):
-        if not callable(build):
-            raise TargetError(f"`build` must be a function that returns a model. Received: {type(build).__name__}")
-        try:
-            inspect.signature(build).bind()
-        except TypeError as error:
-            raise TargetError(f"`build` must be called without arguments. {text} {error}") from None
-        build = build()
-    if not isinstance(build, keras.Model):
-        raise TargetError(f"`build` must return a keras.Model. {text} returned: {type(build).__name__}")
-    if not build.compiled:
+    # Names are counted anew, but a policy that the user's file set when it was imported stays.
+    policy = keras.config.dtype_policy()
+    keras.utils.clear_session(free_memory=False)
+    if policy.name != keras.config.floatx() and not policy.name.startswith("float"):
+        keras.config.set_dtype_policy(policy)
+    keras.utils.set_random_seed(0)
+    if isinstance(build, keras.Model) or not callable(build):
+        raise TargetError(f"`build` must be a function that returns a new model. Received: {type(build).__name__}")
+    try:
+        inspect.signature(build).bind()
+    except TypeError as error:
+        raise TargetError(f"`build` must be called without arguments. {text} {error}") from None
+    model = build()
+    if not isinstance(model, keras.Model):
+        raise TargetError(f"`build` must return a keras.Model. {text} returned: {type(model).__name__}")
+    if not model.compiled:
         raise TargetError(f"`build` must return a compiled model: call `model.compile(...)` in {text}")
-    return build
+    if getattr(model, "steps_per_execution", 1) != 1:
+        model.steps_per_execution = 1  # each step is compared
+    return model
+
+
+def optimizers_of(model: Any) -> list[Any]:
+    """Return the optimizer of `compile` and those that the model holds, as for a generator and a discriminator.
+
+    One that scales the loss stands for the one inside, which gets gradients as they are.
+    """
+    held = [model.optimizer, *(value for value in vars(model).values() if isinstance(value, keras.Optimizer))]
+    inside = [getattr(one, "inner_optimizer", one) for one in held if one is not None]
+    return list({id(one): one for one in inside}.values())
 
 
 def batches_of(text: str, seed: int, size: int, count: int) -> list[Batch]:
@@ -105,6 +123,8 @@ def _of_file(path: str) -> tuple[Any, ...]:
 
 def _batch(text: str, given: Any) -> Batch:
     """Return x, y and weights as trees of arrays with equally many rows."""
+    if isinstance(given, list) and 2 <= len(given) <= 3:
+        raise TargetError(f"`data` must give a tuple (x, y) or (x, y, sample_weight), no list. {text} gave a list")
     parts = given if isinstance(given, tuple) else (given,)
     if not 1 <= len(parts) <= 3 or parts[0] is None:
         raise TargetError(f"`data` must give (x, y) or (x, y, sample_weight). {text} gave {len(parts)} parts")
@@ -120,10 +140,9 @@ def _batch(text: str, given: Any) -> Batch:
 
 
 def describe_model(build: str, data: str, seed: int, size: int, steps: int) -> dict[str, Any]:
-    """Return a model's weights, the state of its optimizer, and the batches."""
+    """Return a model's weights, the state of its optimizers, and the batches."""
     batches = batches_of(data, seed, size, steps)
     model = built(build)
-    before = [weight.path for weight in model.weights] if model.built else None
     with recording.without_randomness() as drawing:
         try:
             model(tree.map(ops.convert_to_tensor, batches[0][0]), training=True)
@@ -132,22 +151,33 @@ def describe_model(build: str, data: str, seed: int, size: int, steps: int) -> d
                 f"the model of {build} cannot be called with {tree.described(batches[0][0], 'x')}: "
                 f"{type(error).__name__}: {error}"
             ) from error
-    optimizer = model.optimizer
-    if optimizer is not None and not optimizer.built:
-        optimizer.build(model.trainable_variables)
-    late = [] if before is None else [w.path for w in model.weights if w.path not in before]
+    optimizers = optimizers_of(model)
+    weights = recording.named(model.weights)
+    trainable = {id(weight) for weight in model.trainable_weights}
+    _build(optimizers, model)
     return {
         "versions": f"{backends.version()}, {backends.device()}",
-        "weights": {weight.path: ops.convert_to_numpy(weight) for weight in model.weights},
-        "trainable": [weight.path for weight in model.trainable_weights],
-        "late": late,
-        "state": None if optimizer is None else [ops.convert_to_numpy(v) for v in optimizer.variables],
-        "optimizer": "none" if optimizer is None else _named(optimizer),
+        "weights": {name: ops.convert_to_numpy(weight) for name, weight in weights.items()},
+        "trainable": [name for name, weight in weights.items() if id(weight) in trainable],
+        "state": [[ops.convert_to_numpy(variable) for variable in one.variables] for one in optimizers],
+        "optimizer": " and ".join(map(_named, optimizers)) or "none",
         "losses": _losses(model),
         "random": dict(drawing),
+        "unit": _unit(model),
         "batches": batches,
-        "model": model.name,
     }
+
+
+def _build(optimizers: Sequence[Any], model: Any) -> None:
+    """Make the variables of an optimizer; one of a part of the model makes its own at the first step."""
+    if len(optimizers) == 1 and not optimizers[0].built:
+        optimizers[0].build(model.trainable_variables)
+
+
+def _unit(model: Any) -> float:
+    """Return the relative rounding of the least precise layer."""
+    layers = [model, *model._flatten_layers()] if hasattr(model, "_flatten_layers") else [model, *model.layers]
+    return max((_UNITS.get(str(layer.compute_dtype), slopes.ROUNDING) for layer in layers), default=slopes.ROUNDING)
 
 
 def _named(thing: Any) -> str:
@@ -171,34 +201,42 @@ def _losses(model: Any) -> dict[str, str]:
 class _Model:
     """A model with given weights and state, in float32 or float64, that can be set back."""
 
-    def __init__(self, build: str, weights: dict[str, np.ndarray], state: Any, batch: Batch, wide: bool, by: int = 0):
-        self.model, self.wide, self.by = built(build), wide, by
-        self.weights, self.state = weights, state
+    def __init__(self, given: Given, batch: Batch, wide: bool):
+        self.given, self.wide, self.by = given, wide, 0
+        self.model = built(given["build"])
         self.model(self.tensors(batch[0]), training=False)
-        self.optimizer = self.model.optimizer
-        if self.optimizer is not None and not self.optimizer.built:
-            self.optimizer.build(self.model.trainable_variables)
-        self.set(by)
+        self.weights = recording.named(self.model.weights)
+        self.names = {id(weight): name for name, weight in self.weights.items()}
+        self.optimizers = optimizers_of(self.model)
+        _build(self.optimizers, self.model)
+        # An optimizer that makes its variables at the first step cannot be set back.
+        self.whole = all(one.built for one in self.optimizers)
+        # Those of now: recorders add some.
+        self.variables = [list(one.variables) for one in self.optimizers]
+        self.set()
 
     def set(self, by: int = 0) -> None:
         """Set weights and state back; with `by`, each weight moved by a unit in the last place."""
         self.by = by
-        for place, weight in enumerate(self.model.weights):
-            weight.assign(self.moved(self.weights[weight.path], place))
-        if self.optimizer is not None and self.state is not None:
-            for variable, value in zip(self.optimizer.variables, self.state, strict=False):
+        for place, (name, weight) in enumerate(self.weights.items()):
+            weight.assign(self.moved(self.given["weights"][name], place))
+        for variables, state in zip(self.variables, self.given["state"], strict=True):
+            for variable, value in zip(variables, state, strict=True):
                 variable.assign(value)
+        for layer in getattr(self.model, "_flatten_layers", list)():
+            if getattr(layer, "stateful", False) and hasattr(layer, "reset_state"):
+                layer.reset_state()
         self.model.reset_metrics()
 
     def now(self) -> dict[str, np.ndarray]:
         """Return the weights."""
-        return {weight.path: ops.convert_to_numpy(weight) for weight in self.model.weights}
+        return {name: ops.convert_to_numpy(weight) for name, weight in self.weights.items()}
 
     def move_update(self, before: dict[str, np.ndarray]) -> None:
         """Make the update of a step larger by what an optimizer rounds it by: all of it, as its constants do."""
         for weight in self.model.trainable_weights:
             after = ops.convert_to_numpy(weight)
-            weight.assign((after + _UPDATE * (after - before[weight.path])).astype(after.dtype))
+            weight.assign((after + _UPDATE * (after - before[self.names[id(weight)]])).astype(after.dtype))
 
     def moved(self, array: np.ndarray, place: int) -> np.ndarray:
         """Return floats in the dtype to compute in, moved by a unit in the last place if asked for."""
@@ -207,21 +245,26 @@ class _Model:
         signs = np.random.default_rng([place, abs(self.by)]).choice([-1.0, 1.0], array.shape)
         if self.wide:
             return array.astype(np.float64) * (1 + _OFF_FLOAT32 * signs)
-        array = array.astype(np.float32)
-        return (
-            np.nextafter(array, np.float32(np.inf) * (signs * np.sign(self.by)).astype(np.float32))
-            if self.by
-            else array
-        )
+        array, signs = array.astype(np.float32), signs * np.sign(self.by)
+        if self.by and self.given["unit"] > slopes.ROUNDING:
+            array = (array * (1 + self.given["unit"] * signs)).astype(np.float32)
+        elif self.by:
+            array = np.nextafter(array, np.float32(np.inf) * signs.astype(np.float32))
+        return array
 
     def tensors(self, part: Any) -> Any:
         """Return arrays of a batch as tensors."""
         return tree.map(ops.convert_to_tensor, self.arrays(part))
 
     def arrays(self, part: Any) -> Any:
-        """Return arrays of x, moved as the weights are."""
+        """Return arrays of x, moved as weights are, but for whole numbers: another id or padding is another input."""
         places = iter(range(1000, 10**6))
-        return tree.map(lambda leaf: self.moved(leaf, next(places)), part)
+
+        def one(leaf: np.ndarray) -> np.ndarray:
+            moved = self.moved(leaf, next(places))
+            return np.where(leaf == np.round(leaf), leaf, moved).astype(moved.dtype)
+
+        return tree.map(one, part)
 
 
 @contextlib.contextmanager
@@ -230,17 +273,17 @@ def _precision(wide: bool) -> Iterator[None]:
         yield
 
 
-def forward(build: str, weights: Any, state: Any, batch: Batch, wide: bool) -> dict[str, Any]:
+def forward(given: Given, batch: Batch, wide: bool) -> dict[str, Any]:
     """Return the calls of layers, in inference and in training without random layers.
 
     In float32, "again" has them a second time, and "moved" twice for numbers moved by a unit in the last place.
     """
     with _precision(wide):
-        model = _Model(build, weights, state, batch, wide)
+        model = _Model(given, batch, wide)
 
         def run(training: bool, by: int = 0) -> list[Any]:
             model.set(by)
-            with recording.without_randomness(), Recording().on() as recorded:
+            with recording.without_randomness(), Recording(model.names).on() as recorded:
                 model.model(model.tensors(batch[0]), training=training)
             return recorded.calls
 
@@ -258,38 +301,43 @@ def forward(build: str, weights: Any, state: Any, batch: Batch, wide: bool) -> d
 class _Recorder:
     """Keeps the gradients that an optimizer gets, in variables of its own, so that compiled steps return them."""
 
-    def __init__(self, optimizer: Any, model: Any):
+    def __init__(self, optimizer: Any, model: _Model):
         self.slots = {
-            variable.path: optimizer.add_variable_from_reference(variable, name="recorded")
-            for variable in model.trainable_variables
+            id(variable): optimizer.add_variable_from_reference(variable, name="recorded")
+            for variable in model.model.trainable_variables
         }
-        paths, apply = list(self.slots), optimizer.apply
+        self.names, self.got = model.names, set[int]()
+        every, apply = model.model.trainable_variables, optimizer.apply
 
         def recording_apply(grads: Any, trainable_variables: Any = None) -> Any:
             grads = list(grads)
-            if trainable_variables is not None:
-                trainable_variables = list(trainable_variables)
-            named = paths if trainable_variables is None else [variable.path for variable in trainable_variables]
-            for path, gradient in zip(named, grads, strict=True):
-                if gradient is not None and path in self.slots:
-                    slot = self.slots[path]
+            trainable_variables = None if trainable_variables is None else list(trainable_variables)
+            variables = every if trainable_variables is None else trainable_variables
+            for variable, gradient in zip(variables, grads, strict=True):
+                if gradient is not None and id(variable) in self.slots:
+                    self.got.add(id(variable))
+                    slot = self.slots[id(variable)]
                     slot.assign(ops.cast(ops.convert_to_tensor(gradient), slot.dtype))
             return apply(grads, trainable_variables)
 
         optimizer.apply = recording_apply
 
     def gradients(self) -> dict[str, np.ndarray]:
-        """Return the last gradients."""
-        return {path: ops.convert_to_numpy(slot) for path, slot in self.slots.items()}
+        """Return the last gradients, of the weights that it trains."""
+        return {self.names[place]: ops.convert_to_numpy(self.slots[place]) for place in self.slots if place in self.got}
 
 
-def train(build: str, weights: Any, state: Any, batches: Sequence[Batch], steps: int, wide: bool) -> dict[str, Any]:
+def train(given: Given, batches: Sequence[Batch], steps: int, wide: bool) -> dict[str, Any]:
     """Return logs of each step, and gradients and weights of the first, as often as `forward` does."""
     with _precision(wide), recording.without_randomness():
-        model = _Model(build, weights, state, batches[0], wide)
-        recorder = None if model.optimizer is None else _Recorder(model.optimizer, model.model)
+        model: _Model | None = None
+        recorders: list[_Recorder] = []
 
         def run(count: int, by: int = 0) -> dict[str, Any]:
+            nonlocal model, recorders
+            if model is None or not model.whole:
+                model = _Model(given, batches[0], wide)
+                recorders = [_Recorder(optimizer, model) for optimizer in model.optimizers if optimizer.built]
             model.set(by)
             logs, first = [], None
             for step in range(count):
@@ -299,12 +347,10 @@ def train(build: str, weights: Any, state: Any, batches: Sequence[Batch], steps:
                 log = model.model.train_on_batch(model.arrays(x), y, sample_weight=sample_weight, return_dict=True)
                 if by:
                     model.move_update(before)
-                logs.append({name: float(np.asarray(value)) for name, value in _flat(log).items()})
+                logs.append({name: np.asarray(value, np.float64) for name, value in log.items()})
                 if first is None:
-                    first = {
-                        "gradients": {} if recorder is None else recorder.gradients(),
-                        "weights": model.now(),
-                    }
+                    gradients = {name: one for recorder in recorders for name, one in recorder.gradients().items()}
+                    first = {"gradients": gradients, "weights": model.now()}
             return {"logs": logs, **(first or {})}
 
         result: dict[str, Any] = {"run": run(steps)}
@@ -314,35 +360,28 @@ def train(build: str, weights: Any, state: Any, batches: Sequence[Batch], steps:
         return result
 
 
-def _flat(log: Any, root: str = "") -> dict[str, Any]:
-    """Return a log with one level of names."""
-    if not isinstance(log, dict):
-        return {root or "loss": log}
-    return {name: value for key, part in log.items() for name, value in _flat(part, f"{root}{key}").items()}
-
-
-def replay(
-    build: str, weights: Any, state: Any, batch: Batch, inputs: dict[str, Any], training: bool
-) -> dict[str, Any]:
+def replay(given: Given, batch: Batch, inputs: dict[str, Any], training: bool) -> dict[str, Any]:
     """Return what single calls of layers return for given inputs, and their gradients with respect to these.
 
     It is the same upstream gradient for each call: that of `upstream_of`. A call that fails has its error as text.
     """
-    model = _Model(build, weights, state, batch, wide=False)
+    model = _Model(given, batch, wide=False)
 
     def one(name: str) -> tuple[Any, Any]:
+        model.set()  # on JAX, moving statistics have become part of the last call's trace
         arrays = [array for array in inputs[name] if array.dtype.kind == "f"]
 
         def call(_: Any, x: list[Any]) -> Any:
             try:
-                with Recording({name: x}).on():
+                with Recording(model.names, {name: x}).on():
                     model.model(model.tensors(batch[0]), training=training)
-            except recording.Returned as call:
-                return ops.concatenate([ops.reshape(part, (-1,)) for part in call.tensors])
+            except recording.Returned as returned:
+                return ops.concatenate([ops.reshape(part, (-1,)) for part in returned.tensors])
             raise RuntimeError(f"{name} was not called")
 
         with recording.without_randomness():
             size = len(ops.convert_to_numpy(call(None, [ops.convert_to_tensor(a) for a in arrays])))
+            model.set()
             return backends.prepare("eager", call)([], arrays, slopes.upstream_of((size,)))
 
     return {name: loop.reply_of(one, {"name": name}) for name in inputs}
