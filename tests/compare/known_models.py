@@ -236,3 +236,19 @@ def build_masked_metric():
         layers.Dense(1, kernel_initializer="zeros"),
     ]
     return _compiled(parts, weighted_metrics=[keras.metrics.MeanAbsoluteError(name="distance")])
+
+
+def build_of_one_name():
+    """Two layers that have the same name, which a model of its own class may have."""
+    model = OfOneName(name="of_one_name")
+    model.compile(keras.optimizers.SGD(0.1), "mean_squared_error")
+    return model
+
+
+class OfOneName(keras.Model):
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.one, self.other = layers.Dense(4, name="same"), layers.Dense(4, name="same")
+
+    def call(self, x):
+        return ops.sum(self.other(ops.tanh(self.one(x))), axis=-1, keepdims=True)

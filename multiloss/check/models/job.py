@@ -78,6 +78,8 @@ class Job:
             self.notes.append(f"Weights are those of {there[0]}: with one seed, each backend draws others.")
         if any(leaf.dtype.kind in "iu" and stages.largest(leaf) >= 2**31 for leaf in batches_of.labels(batches)):
             self.facts.add(known.WIDE_INTEGERS)
+        if any("#" in name for name in source["weights"]):
+            self.facts.add(known.SAME_PATHS)
         for name, kind in source["random"].items():
             self.notes.append(
                 f"`{name}` ({kind}) draws random numbers, which no two backends share: called as in inference."

@@ -11,7 +11,9 @@ from multiloss.check.models.report import STAGES
 from multiloss.check.report import Cell
 
 SEEN = "seen with Keras 3.15.1, TensorFlow 2.21, JAX 0.10.2, torch 2.13"
-WIDE_INTEGERS = "integers beyond 32 bits"  # a fact of the labels, beside the classes of layers
+# Facts beside the classes of layers: of labels, and of weights.
+WIDE_INTEGERS = "integers beyond 32 bits"
+SAME_PATHS = "weights of one path"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Known:
         stages: the stages at which numbers part for it.
         backend: the one of which one is off then; others may be, too.
         pattern: a regular expression, found in the detail of the cell: it names layer, weight, loss and optimizer.
-        facts: one of them is needed: classes of layers in the model, or `WIDE_INTEGERS`.
+        facts: one of them is needed: classes of layers in the model, `WIDE_INTEGERS`, `SAME_PATHS`.
         only: a regular expression of the names of all that is off at that stage.
     """
 
@@ -40,7 +42,7 @@ class Known:
         Args:
             cell: the first that fails of its backend.
             off: the backends whose first failure is at this stage.
-            facts: the classes of the model's layers, and what is special of its labels.
+            facts: the classes of the model's layers, and what is special of its labels and weights.
         """
         names = [name for name, error in cell.errors.items() if not error <= 1]
         return (
@@ -69,6 +71,13 @@ def recognised(cells: Iterable[Cell], facts: Collection[str] = ()) -> tuple[Cell
 
 KNOWN = (
     # Steps.
+    Known(
+        "Of weights with the same path, as those of two layers of one name, Keras on torch sets the gradients of one "
+        "back to 0; the others add up from step to step. Give layers of a model names of their own.",
+        ("deterministic", "curve"),
+        "torch",
+        facts=(SAME_PATHS,),
+    ),
     Known(
         "Keras on TensorFlow squares and clips the parts of an embedding's gradient before it adds those of the same "
         "row: the first step of Adam moves a row that a batch holds 4 times up to twice as far as elsewhere. SGD "
@@ -116,7 +125,7 @@ KNOWN = (
         "output back.",
         ("runs",),
         "torch",
-        r"LayerNormalization.*normalized_shape",
+        r"(?s)(?=.*LayerNormalization).*normalized_shape",
     ),
     *(
         Known(
@@ -124,7 +133,7 @@ KNOWN = (
             "and without one a row of NaN on JAX. Let `input_dim` be above every id.",
             ("runs",),
             backend,
-            r"Embedding.*(is not in \[0, |index out of range)",
+            r"(?s)(?=.*Embedding).*(is not in \[0, |index out of range)",
         )
         for backend in ("tensorflow", "torch")
     ),
@@ -141,7 +150,7 @@ KNOWN = (
         "is still 0 a gradient of 0.01 there. Penalize kernels only.",
         ("gradient",),
         "jax",
-        r"that of the loss",
+        r"by its weights|that of the loss",
         only="/(bias|beta)$",
     ),
     Known(

@@ -138,7 +138,7 @@ def judged(item: Item, narrow: set[str], unit: float = ROUNDING) -> Found:
     tolerance = ROUNDINGS * rounding
     wide = {backend: value for backend, value in item.wide.items() if value.shape == shapes[backend]}
     # A float64 value of one backend alone is that of what may be wrong.
-    truth = _truth(wide, narrow, tolerance) if len(wide) > 1 or len(values) == 1 else None
+    truth = _truth(wide, narrow, tolerance) if len(wide) > 1 or (wide and len(values) == 1) else None
     by_wide = truth is not None
     if truth is None:
         truth = _truth(values, set(values), tolerance)

@@ -30,20 +30,24 @@ _UPDATE = 1e-5
 
 def built(text: str) -> Any:
     """Return a new compiled model."""
-    build = targets.resolve(text)
+    place, _, named = text.partition(":")
+    targets.resolve(f"{place}:__name__")  # imports it
     # Names are counted anew, but a policy that the user's file set when it was imported stays.
     policy = keras.config.dtype_policy()
     keras.utils.clear_session(free_memory=False)
-    if policy.name != keras.config.floatx() and not policy.name.startswith("float"):
+    if not policy.name.startswith("float"):
         keras.config.set_dtype_policy(policy)
     keras.utils.set_random_seed(0)
-    if isinstance(build, keras.Model) or not callable(build):
-        raise TargetError(f"`build` must be a function that returns a new model. Received: {type(build).__name__}")
-    try:
-        inspect.signature(build).bind()
-    except TypeError as error:
-        raise TargetError(f"`build` must be called without arguments. {text} {error}") from None
-    model = build()
+    model = build = targets.resolve(text)
+    if "(" not in named:  # else it is a call, which has just made a model
+        if isinstance(build, keras.Model) or not callable(build):
+            kind = type(build).__name__
+            raise TargetError(f"`build` must be a function that returns a new model. Received: {kind}")
+        try:
+            inspect.signature(build).bind()
+        except TypeError as error:
+            raise TargetError(f"`build` must be called without arguments. {text} {error}") from None
+        model = build()
     if not isinstance(model, keras.Model):
         raise TargetError(f"`build` must return a keras.Model. {text} returned: {type(model).__name__}")
     if not model.compiled:
