@@ -49,7 +49,10 @@ def test_two_backends_are_recorded_and_compared_at_once(workers, tmp_path):
     assert again.backends == ("both:tensorflow", "both:torch", "torch")
 
 
-@pytest.mark.parametrize("name", ["unbiased variance", "custom gradient", "another momentum"])
+FULL = [pytest.param(name, marks=pytest.mark.full) for name in ("custom gradient", "another momentum")]
+
+
+@pytest.mark.parametrize("name", ["unbiased variance", *FULL])
 def test_what_parts_from_a_record_is_named(name, workers, tmp_path):
     """As after an upgrade: one version of two may be wrong."""
     path, planted = tmp_path / "old.npz", PARTINGS[name]
