@@ -95,3 +95,13 @@ def build_shared():
     model = keras.Model(inputs, x, name="shared")
     model.compile(keras.optimizers.Adam(0.01), "mean_squared_error", steps_per_execution=1)
     return model
+
+
+def build_in_another_order():
+    """Layers that are made in the order of a set, say."""
+    early, late = layers.Dense(1, name="one"), layers.Dense(1, name="other")
+    inputs = keras.Input((8,))
+    parts = [early(inputs), late(inputs)] if keras.backend.backend() == "torch" else [late(inputs), early(inputs)]
+    model = keras.Model(inputs, layers.Add()(parts), name="in_another_order")
+    model.compile(keras.optimizers.SGD(0.1), "mean_squared_error")
+    return model

@@ -457,3 +457,10 @@ def test_weights_of_one_path_are_told_apart(workers):
     )
     (gradients,) = [cell.errors for cell in report.cells if (cell.check, cell.backend) == ("gradient", "jax")]
     assert {"twice/same/kernel", "twice/same/kernel#2"} <= set(gradients)
+
+
+def test_weights_in_another_order_are_told(workers):
+    build, data = f"{HERE}/odd.py:build_in_another_order", f"{HERE}/odd.py:data_rows"
+    report = compare_training(build, data, steps=1, backends=["tensorflow", "torch"], workers=workers)
+    (cell,) = [cell for cell in report.cells if cell.check == "weights" and cell.status == "fail"]
+    assert cell.detail.startswith("the same weights in another order: `")

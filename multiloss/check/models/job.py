@@ -173,6 +173,11 @@ class Job:
             if form == common:
                 self.cells["weights", backend] = Cell("weights", backend, "pass")
                 continue
+            if sorted(form) == sorted(common):
+                names = [(mine[0], theirs[0]) for mine, theirs in zip(form, common, strict=True) if mine != theirs]
+                detail = f"the same weights in another order: `{names[0][0]}`, elsewhere `{names[0][1]}`"
+                self.fail("weights", backend, detail)
+                continue
             here, there = dict.fromkeys(form), dict.fromkeys(common)
             mine, theirs = next(((a, b) for a, b in zip(form, common, strict=False) if a != b), (None, None))
             if mine is None:
