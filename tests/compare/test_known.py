@@ -63,6 +63,7 @@ def test_known_difference_is_named(build, data, stage, backend, error, text, wor
     assert cell.check == stage
     assert "Known: " in cell.detail
     assert text in cell.detail
+    # 1e-3: errors are given with three digits.
     assert error is None or cell.error == pytest.approx(error, rel=1e-3)
 
 

@@ -204,8 +204,10 @@ class Job:
         if len(train) < 2:
             self.deterministic_step(train)
             return
-        logs: Callable[[Any], Any] = lambda run: run["logs"][0]  # noqa: E731
-        of_logs = [stages.judged(item, narrow, self.unit) for item in stages.of_training(train, wide["train"], logs)]
+        of_logs = [
+            stages.judged(item, narrow, self.unit)
+            for item in stages.of_training(train, wide["train"], lambda run: run["logs"][0])
+        ]
         losses = sorted(
             (one for one in of_logs if stages.is_loss(one.item.name)), key=lambda one: one.item.name == "loss"
         )
@@ -219,13 +221,19 @@ class Job:
         self.compared = {one.item.name for one in gradients}
         self.deterministic_step(train)
         self.judge("gradient", list(train), gradients, self.gradient_of(forward, gradients))
-        weights: Callable[[Any], Any] = lambda run: run["weights"]  # noqa: E731
-        steps = [stages.judged(item, narrow, self.unit) for item in stages.of_training(train, wide["train"], weights)]
+        steps = [
+            stages.judged(item, narrow, self.unit)
+            for item in stages.of_training(train, wide["train"], lambda run: run["weights"])
+        ]
         self.judge("step", list(train), steps, self.weight)
         name = next((one.item.name for one in reversed(losses)), "")
-        curve: Callable[[Any], Any] = lambda run: {name: _curve(run["logs"], name)} if name else {}  # noqa: E731
         self.curves = {b: _curve(reply["run"]["logs"], name) for b, reply in train.items()} if name else {}
-        curves = [_growing(item, narrow, self.unit) for item in stages.of_training(train, wide["train"], curve)]
+        curves = [
+            _growing(item, narrow, self.unit)
+            for item in stages.of_training(
+                train, wide["train"], lambda run: {name: _curve(run["logs"], name)} if name else {}
+            )
+        ]
         self.judge("curve", list(train), curves, self.curve)
         self.explain(steps, curves)
 
@@ -307,6 +315,8 @@ class Job:
         apart = np.abs(values[backend].astype(np.float64) - values[other]).reshape(rows, -1).max(axis=1, initial=0.0)
         worst = int(np.argmax(np.nan_to_num(apart, nan=np.inf)))
         x = tree.map(lambda leaf: leaf[worst : worst + 1], self.batch[0])
+        if sum(leaf.size for leaf in tree.leaves(x)) > _SHOWN:
+            return ""
         asked = {"given": self.given, "batch": (x, None, None), "wide": False}
         replies = _done(self.ask(list(values), [("row", "forward_model", asked)]), "row")
         again = (
@@ -315,8 +325,6 @@ class Job:
             else []
         )
         if not again or backend not in stages.judged(again[0], set(replies), self.unit).off:
-            return ""
-        if sum(leaf.size for leaf in tree.leaves(x)) > _SHOWN:
             return ""
         results = [f"# on {b}: {tree.code(v)}" for b, v in again[0].values.items() if v.size <= _SHOWN]
         return "\n".join([f"x = {tree.code(x)}", *results])
@@ -429,6 +437,7 @@ class Job:
                 continue
             for name, value in reply["run"]["weights"].items():
                 apart = stages.apart(value, reply["again"]["weights"][name])
+                # Threads add up in another order, which an optimizer makes larger where gradients are small.
                 if apart > 1e-3 * stages.largest(value) and name not in self.nothing:
                     self.fail("deterministic", backend, f"`{name}` differs after the same step, taken twice")
                     break

@@ -122,7 +122,7 @@ def _arrays(tree: Any) -> list[np.ndarray] | None:
     """Return the tensors of a tree as arrays, or None where a backend traces: they have no numbers then."""
     try:
         arrays = [np.asarray(ops.convert_to_numpy(leaf)) for leaf in keras.tree.flatten(tree) if _is_tensor(leaf)]
-    except Exception:  # each framework has its own
+    except Exception:  # each framework has its own error for what is traced; the call is then left out
         return None
     return [_real(array) for array in arrays]
 

@@ -78,7 +78,6 @@ class Found:
         off: the backends whose numbers rounding does not explain.
         by_wide: whether it is off in float64 too: the error is no matter of precision.
         imprecise: whether all agree in float64, so that it is float32 that is less precise than it should be.
-        narrow: backends whose float64 has the digits of float32.
         nothing: whether the true value is 0, and what float32 has is rounding alone.
         shape: what differs in shape, or "".
     """
@@ -91,7 +90,6 @@ class Found:
     off: list[str]
     by_wide: bool = False
     imprecise: bool = False
-    narrow: tuple[str, ...] = ()
     nothing: bool = False
     shape: str = ""
 
@@ -159,7 +157,7 @@ def judged(item: Item, narrow: set[str], unit: float = ROUNDING) -> Found:
         off = [backend for backend in values if not errors[backend] <= tolerance]
         far, imprecise, nothing = [], False, False
     units = _units(errors, rounding)
-    return Found(item, errors, units, tolerance, rounding, off, bool(far), imprecise, tuple(narrow), nothing)
+    return Found(item, errors, units, tolerance, rounding, off, bool(far), imprecise, nothing)
 
 
 def _units(errors: Mapping[str, float], rounding: float) -> dict[str, float]:

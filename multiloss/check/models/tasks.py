@@ -98,7 +98,7 @@ def _data(text: str, seed: int) -> Any:
             raise TargetError(f"`data` must be a function of a seed. {text}: {error}") from None
         try:
             data = data(seed)
-        except Exception as error:
+        except Exception as error:  # user code may raise anything
             raise TargetError(f"`data` {text} raises with seed {seed}: {type(error).__name__}: {error}") from error
     return data
 
@@ -140,7 +140,8 @@ def _batch(text: str, given: Any) -> Batch:
     if len(rows) > 1 or rows <= {-1, 0}:
         counts = ", ".join("none" if count < 1 else str(count) for count in sorted(rows))
         raise TargetError(f"`data` must have rows, and as many in each array. {text} has {counts}")
-    return (*arrays, None, None)[:3]  # type: ignore[return-value]
+    x, y, weight = (*arrays, None, None)[:3]
+    return x, y, weight
 
 
 def describe_model(build: str, data: str, seed: int, size: int, steps: int) -> dict[str, Any]:
@@ -150,7 +151,7 @@ def describe_model(build: str, data: str, seed: int, size: int, steps: int) -> d
     with recording.without_randomness() as drawing:
         try:
             model(tree.map(ops.convert_to_tensor, batches[0][0]), training=True)
-        except Exception as error:
+        except Exception as error:  # user code, and each framework's own errors
             raise TargetError(
                 f"the model of {build} cannot be called with {tree.described(batches[0][0], 'x')}: "
                 f"{type(error).__name__}: {error}"
