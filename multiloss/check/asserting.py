@@ -3,7 +3,10 @@
 import atexit
 from typing import Any
 
-from multiloss.check.models.record import read
+from multiloss.check import loss_record, recorded
+from multiloss.check.checks.recorded import Recorded
+from multiloss.check.job import CheckError
+from multiloss.check.models import record as model_record
 from multiloss.check.models.report import Comparison
 from multiloss.check.models.run import compare_training
 from multiloss.check.pool import Workers
@@ -74,8 +77,8 @@ def assert_agrees(build: Any, data: Any, **arguments: Any) -> Comparison:
     return comparison
 
 
-def assert_matches(record: str, build: Any = None, data: Any = None, **arguments: Any) -> Comparison:
-    """Fail unless a model still computes what a record says, but for rounding: after an upgrade, or elsewhere.
+def assert_matches(record: str, target: Any = None, data: Any = None, **arguments: Any) -> Comparison | Report:
+    """Fail unless a loss or model still computes what a record says, but for rounding: after an upgrade, or elsewhere.
 
         from multiloss.check import assert_matches
 
@@ -83,19 +86,24 @@ def assert_matches(record: str, build: Any = None, data: Any = None, **arguments
             assert_matches("tests/reference.npz")
 
     Args:
-        record: the path of a record, which `multiloss compare --record` writes.
-        build: the model, as in `compare_training`; None for the one that the record names.
-        data: as in `compare_training`; None for those that the record names.
-        **arguments: as in `assert_agrees`.
+        record: the path of a record, which `multiloss check --record` or `multiloss compare --record` writes.
+        target: the loss, as in `check_loss`, or the model, as in `compare_training`; None for that of the record.
+        data: of a model, as in `compare_training`; None for those that the record names.
+        **arguments: as in `assert_consistent` or `assert_agrees`.
 
     Returns:
-        The comparison.
+        The comparison; of a loss, the report of the check `recorded` alone, unless `checks` names more.
 
     Raises:
         AssertionError: if numbers part, with the comparison as its text.
-        ValueError: as in `compare_training`.
+        ValueError: as in `check_loss` and `compare_training`.
     """
     __tracebackhide__ = True
-    kept = read(record)
-    build, data = build or kept.build, data or kept.data
-    return assert_agrees(build, data, against=record, **arguments)
+    if recorded.kind(record) == loss_record.KIND:
+        if data is not None:
+            raise CheckError(f"`data` must be None for the record of a loss. Received: {data!r}")
+        target = loss_record.read(record).target if target is None else target
+        return assert_consistent(target, against=record, **{"checks": (Recorded.name,), **arguments})
+    kept = model_record.read(record)
+    target, data = kept.build if target is None else target, kept.data if data is None else data
+    return assert_agrees(target, data, against=record, **arguments)

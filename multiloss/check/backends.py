@@ -16,6 +16,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from multiloss.check.slopes import ROUNDING
+from multiloss.check.targets import TargetError
+
 BACKEND: str = keras.backend.backend()
 # Modes with known shapes come first, those with an unknown batch size last.
 MODES: list[str] = {
@@ -27,6 +30,8 @@ MODES: list[str] = {
 
 # The compiled modes of metrics: on torch, `fit` updates them in eager mode.
 METRIC_MODES: list[str] = {"jax": ["jit"], "tensorflow": ["graph", "graph-unknown-batch"]}.get(BACKEND, [])
+
+_OF_TF32 = 2.0**-11  # relative rounding: TF32 has 11 bits
 
 Step = Callable[[Any, list[Any], Any], tuple[Any, list[Any] | None]]
 
@@ -256,32 +261,93 @@ def quick(function: Any) -> Any:
     return function
 
 
-def version() -> str:
-    """Return the version of the backend and of Keras."""
-    module = sys.modules.get(BACKEND) or importlib.import_module(BACKEND)
-    return f"{BACKEND} {getattr(module, '__version__', '')}, keras {keras.__version__}"
+# Relative rounding of the products of float32, as `settle` was asked for.
+_products = ROUNDING
 
 
-def device() -> str:
-    """Return the device that computes, and the precision of its matrix products where it is not that of float32."""
+def settle(device: str, precision: str) -> None:
+    """Compute on a device, with a precision; the arguments are those of `devices.Settings`.
+
+    Raises:
+        TargetError: if the backend has no such device.
+    """
+    global _products
+    if device and device != (kind := _device()[0]):
+        raise TargetError(f"`device` {device}: {BACKEND} has none here, it computes on {kind}")
+    if precision.startswith("mixed"):
+        keras.config.set_dtype_policy(precision)
+    elif precision:
+        _set_products(precision == "tf32")
+        # A CPU multiplies float32 as it is.
+        _products = _OF_TF32 if precision == "tf32" and _device()[0] != "cpu" else ROUNDING
+
+
+def _set_products(tf32: bool) -> None:
     if BACKEND == "jax":
         import jax
 
-        precision = jax.config.jax_default_matmul_precision
-        name = jax.devices()[0].device_kind
-        return f"{name}, products in {precision}" if precision else str(name)
+        jax.config.update("jax_default_matmul_precision", "tensorfloat32" if tf32 else "highest")
+    elif BACKEND == "torch":
+        import torch
+
+        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        torch.backends.cudnn.allow_tf32 = tf32
+    elif BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_tensor_float_32_execution(tf32)
+
+
+def rounding() -> float:
+    """Return the relative rounding of products of float32: that of TF32 if `settle` was asked for it."""
+    return _products
+
+
+def _device() -> tuple[str, str]:
+    """Return the kind of the device that computes, as `devices.DEVICES` has it, and its name."""
+    if BACKEND == "jax":
+        import jax
+
+        return jax.default_backend(), str(jax.devices()[0].device_kind)
     if BACKEND == "torch":
         import torch
 
         place = ops.convert_to_tensor(0).device
-        name = torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
-        precision = torch.get_float32_matmul_precision()
-        return f"{name}, products in {precision}" if precision != "highest" else str(name)
+        kind = {"cuda": "gpu", "mps": "gpu", "xla": "tpu"}.get(place.type, place.type)
+        return kind, torch.cuda.get_device_name(place) if place.type == "cuda" else place.type
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        return "gpu" if tf.config.list_physical_devices("GPU") else "cpu"
-    return "cpu"
+        kind = next((kind for kind in ("TPU", "GPU") if tf.config.list_physical_devices(kind)), "CPU").lower()
+        return kind, kind
+    return "cpu", "cpu"
+
+
+def version() -> str:
+    """Return the version of the backend and of Keras, the device, and how it multiplies where that was set."""
+    module = sys.modules.get(BACKEND) or importlib.import_module(BACKEND)
+    parts = [f"{BACKEND} {getattr(module, '__version__', '')}", f"keras {keras.__version__}", _device()[1]]
+    if products := _named_products():
+        parts.append(f"products in {products}")
+    return ", ".join(parts)
+
+
+def _named_products() -> str:
+    """Return the precision of products of float32, or "" for the framework's default."""
+    if BACKEND == "jax":
+        import jax
+
+        return str(jax.config.jax_default_matmul_precision or "")
+    if BACKEND == "torch":
+        import torch
+
+        named = torch.get_float32_matmul_precision()
+        return "" if named == "highest" else named
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return "" if tf.config.experimental.tensor_float_32_execution_enabled() else "float32"
+    return ""
 
 
 def compilations() -> int:

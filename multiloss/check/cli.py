@@ -14,6 +14,7 @@ from multiloss import __version__
 from multiloss._backends import BACKENDS, installed
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.metrics import METRIC_CHECKS
+from multiloss.check.devices import DEVICES, PRECISIONS, PRODUCTS
 from multiloss.check.families import FAMILIES
 from multiloss.check.job import CheckError
 from multiloss.check.models.report import Comparison
@@ -54,9 +55,10 @@ _COMPARE_EPILOG = """examples:
 exit code: 0 if differences are rounding, 1 if numbers part, 2 if the model could not be compared, 130 after Ctrl-C"""
 # Options that `check_loss` or `compare_training` has under the same name; those not given keep its defaults.
 _PASSED = {
-    "check": ("inputs", "seed", "known", "timeout", "memory", "search", "metric"),
-    "compare": ("data", "steps", "batch_size", "seed", "timeout", "memory", "record", "against"),
+    "check": ("inputs", "known", "search", "metric"),
+    "compare": ("data", "steps", "batch_size"),
 }
+_OF_BOTH = ("seed", "timeout", "memory", "device", "precision", "record", "against")
 _EVERY = 10.0  # seconds between two lines of progress where there is no terminal
 
 
@@ -98,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _passed(given: argparse.Namespace) -> dict[str, Any]:
-    options = {name: getattr(given, name) for name in _PASSED[given.command]}
+    options = {name: getattr(given, name) for name in (*_PASSED[given.command], *_OF_BOTH)}
     options["backends"] = _backends(given.backends, given.backend)
     return {name: value for name, value in options.items() if value is not None}
 
@@ -155,7 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         default=None,
         help="TARGET is a function for compile(metrics=...); a keras.metrics.Metric is recognised without",
     )
-    _add_common(check, "the loss")
+    add("--against", metavar="FILE", help="a record, with which the values and gradients of its batches are compared")
+    written = _add_common(check, "the loss", PRODUCTS)
+    written.add_argument("--record", metavar="FILE", help="write batches, values and gradients of each backend (.npz)")
     add = check.add_argument_group("which checks run").add_argument
     add(
         "--only",
@@ -191,7 +195,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--against", metavar="FILE", help="a record: its backends are compared with those here, with its data and steps"
     )
-    written = _add_common(compare, "the model")
+    written = _add_common(compare, "the model", PRECISIONS)
     written.add_argument("--record", metavar="FILE", help="write weights, batches and all that backends compute (.npz)")
     written.add_argument(
         "--picture", metavar="FILE", help="write a picture of the losses and of the error by layer; needs matplotlib"
@@ -201,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_common(command: argparse.ArgumentParser, what: str) -> argparse._ArgumentGroup:
+def _add_common(command: argparse.ArgumentParser, what: str, precisions: Sequence[str]) -> argparse._ArgumentGroup:
     """Add what both commands have, and return the group of what is written."""
     add = command.add_argument_group("where").add_argument
     add("--seed", type=int, metavar="N", help="seed of the inputs (default: 0)")
@@ -212,6 +216,14 @@ def _add_common(command: argparse.ArgumentParser, what: str) -> argparse._Argume
         action="append",
         default=[],
         help="run a backend in another Python, in addition to --backends; repeatable",
+    )
+    add("--device", choices=DEVICES, help="(default: what each framework takes by itself)")
+    add(
+        "--precision",
+        choices=precisions,
+        help="float32: no TF32 on accelerators; tf32: TF32"
+        + ("; mixed_...: a policy of Keras" if len(precisions) > 2 else "")
+        + " (default: what each framework does by itself)",
     )
     add("--timeout", type=float, metavar="SECONDS", help=f"limit for one request to a backend (default: {TIMEOUT:g})")
     memory = {"the loss": MEMORY, "the model": MODEL_MEMORY}[what]

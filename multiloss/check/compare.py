@@ -17,6 +17,11 @@ HALF = {"float16": 8 * 2.0**-10, "bfloat16": 8 * 2.0**-7}
 ERRORS = 4.0
 
 
+def relative(rounding: float, of: float = VALUE) -> float:
+    """Return the relative tolerance of a precision: `of`, or 16 roundings of it if they are more, as of TF32."""
+    return max(of, 16 * rounding)
+
+
 class Difference(NamedTuple):
     """The largest error relative to its tolerance, and that tolerance."""
 

@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from multiloss.check import checks as rows
-from multiloss.check import families, hints, judge, pool, slopes, tree
+from multiloss.check import compare, families, hints, judge, pool, slopes, tree
 from multiloss.check import search as searching
 from multiloss.check.checks.base import Check, Findings, Request, Run, flat, has_gradient
+from multiloss.check.checks.recorded import Recorded
 from multiloss.check.checks.settings import KERAS_DTYPE
 from multiloss.check.inputs import Case
+from multiloss.check.loss_record import Record
 from multiloss.check.pool import Reply, Worker
 from multiloss.check.report import Cell
 from multiloss.check.report.contents import brief
@@ -32,13 +34,13 @@ class CheckError(ValueError):
 
 
 def _choose(
-    table: Mapping[str, Check], what: str, checks: Sequence[str] | None, skip: Sequence[str]
+    table: Mapping[str, Check], what: str, checks: Sequence[str] | None, skip: Sequence[str], needed: Sequence[str]
 ) -> tuple[str, ...]:
     for argument, names in (("checks", checks or ()), ("skip", skip)):
         if unknown := [check for check in names if check not in table]:
             of = f" of {what}" if what else ""
             raise CheckError(f"`{argument}`{of} must be among {', '.join(table)}. Received: {unknown[0]!r}")
-    some = {*table} if checks is None else {"runs", *checks}
+    some = {*table} if checks is None else {*needed, *checks}
     if {"value", "gradient"} & (some - {*skip}):
         some.add("finite")  # to which both leave what is not finite on any backend
     return tuple(check for check in table if check in some and check not in skip)
@@ -48,6 +50,8 @@ class Job:
     """One run of all checks. `cells` runs them; the other members are for the report."""
 
     table: Mapping[str, Check] = rows.ALL
+    record: Record | None = None  # what to compare with
+    recording = False  # whether one will be written
     of_cases = _OF_CASES
     what = ""  # what the target is, where it is no loss
     flag = ""  # the option that says so
@@ -78,16 +82,22 @@ class Job:
 
     def cells(self, described: dict[str, dict[str, Any]]) -> list[Cell]:
         """Send the requests, wait for the replies, and judge them."""
-        self.checks = _choose(self.table, self.what, *self.asked)
+        if self.record is not None:
+            self.table = {**self.table, Recorded.name: Recorded(self.record)}
+        self.checks = _choose(self.table, self.what, *self.asked, self.needed)
         self.versions = {backend: description["versions"] for backend, description in described.items()}
         cases = self.cases(described)
-        run = self.run_of(cases, described)
+        run = self.run = self.run_of(cases, described)
         self.ask_oracle_first(run)
         replies: dict[str, dict[str, Reply]] = {backend: {} for backend in described}
         if self.of_cases & set(self.checks) or self.checks == ("runs",):  # alone, it has no requests to look at
             self.ask_eager(run, replies)
             self.refuse_bad_targets(run)
         run.scale = judge.scale_of(run)
+        if run.rounding > slopes.ROUNDING:
+            self.notes.append(
+                f"Products are in TF32: tolerances are {compare.relative(run.rounding):.1g} of each size."
+            )
         requests = {
             backend: {
                 name: self.table[name].requests(run, backend)
@@ -129,6 +139,12 @@ class Job:
     def description(self) -> Request:
         """Return the request for a description of the target."""
         return Request("describe", target=self.target)
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The checks that run whatever is asked for."""
+        recorded = (Recorded.name,) if self.record is not None else ()
+        return ("runs", *recorded, *(("value", "gradient") if self.recording else ()))
 
     def run_of(self, cases: list[Case], described: dict[str, dict[str, Any]]) -> Run:
         """Return what is known at first."""
@@ -401,6 +417,8 @@ class Job:
         pythons = {name: self.workers[name].python for name in backend.split(",")}
         words += [w for b, p in pythons.items() if p != sys.executable for w in ("--backend", shlex.quote(f"{b}={p}"))]
         words += ["--seed", str(self.seed)] if self.seed else []
+        words += ["--against", shlex.quote(self.record.path)] if self.record and check == Recorded.name else []
+        words += self.workers[backend.partition(",")[0]].settings.words
         return " ".join([*words, *([] if check == "runs" else ["--only", check])])
 
 

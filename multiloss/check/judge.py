@@ -7,6 +7,7 @@ import numpy as np
 
 from multiloss.check import checks, compare
 from multiloss.check.checks.base import Check, Finding, Findings, Replies, Request, Run, Scale, flat
+from multiloss.check.compare import Difference
 from multiloss.check.pool import Reply
 from multiloss.check.report import KINDS, Cell
 
@@ -72,11 +73,12 @@ def cell_of(check: str, backend: str, found: Findings | str, line: str) -> Cell:
     if isinstance(found, str):
         return Cell(check, backend, "not applicable", found)
     failures = sorted((finding for finding in found.all if finding.failed), key=severity)
-    numbers = {f.case: f.difference for f in found.all if f.difference is not None}
-    errors: dict[str, float] = {}
+    numbers: dict[str, Difference] = {}  # of a case, the worst
     for finding in found.all:
-        if finding.difference is not None:
-            errors[finding.case] = max(finding.difference.ratio, errors.get(finding.case, 0.0))
+        if (difference := finding.difference) is not None:
+            other = numbers.setdefault(finding.case, difference)
+            numbers[finding.case] = max(difference, other, key=lambda one: one.ratio)
+    errors = {case: difference.ratio for case, difference in numbers.items()}
     undecided = "; ".join(f"{case!r}: {why}" for case, why in found.missing.items())
     if failures:
         worst = failures[0]

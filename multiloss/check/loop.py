@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def serve(tasks: Mapping[str, Callable[..., Any]]) -> None:
-    """Reply to requests for tasks, given by their names, until there are no more. The first reply is to no request."""
+def serve(tasks: Mapping[str, Callable[..., Any]], first: Callable[[], None] = lambda: None) -> None:
+    """Reply to requests for tasks, given by their names, until there are no more; before that, with `first`."""
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -27,7 +27,7 @@ def serve(tasks: Mapping[str, Callable[..., Any]]) -> None:
         pickle.dump(_packed(reply), replies)
         replies.flush()
 
-    send(("done", None))
+    send(reply_of(first, {}))
     while True:
         try:
             request = pickle.load(requests)

@@ -183,6 +183,7 @@ def describe(target: str) -> dict[str, Any]:
         "batch_dependent": bool(getattr(metric if own else given, "batch_dependent", False)),
         "modes": ["eager", *backends.METRIC_MODES],
         "versions": backends.version(),
+        "rounding": backends.rounding(),
         "from_logits": bool(config.get("from_logits", False)),
         "straight_through": False,
         "takes_dtype": False,

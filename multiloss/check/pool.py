@@ -22,8 +22,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from multiloss._backends import how_to_install
+from multiloss.check.devices import Settings
 
 FORWARD_ONLY = ("numpy", "openvino")
+_DEFAULTS = Settings()
 # Importing a framework may take this long on a loaded machine.
 _START = 180.0
 # torch takes half a minute to compile some losses, and two when the cores are shared.
@@ -97,10 +99,10 @@ class _Output:
 class _Process:
     """One process of a worker, from its start to its end."""
 
-    def __init__(self, backend: str, python: str):
+    def __init__(self, backend: str, python: str, settings: Settings):
         quiet = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONUNBUFFERED": "1"}
         self.popen = subprocess.Popen(
-            [python, "-m", "multiloss.check.worker"],
+            [python, "-m", "multiloss.check.worker", *settings],
             env={**os.environ, **quiet},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -130,7 +132,7 @@ class _Process:
     def start(self) -> Reply | str:
         """Wait until the framework is imported."""
         reply = self.receive(_START)
-        self.started = isinstance(reply, Reply)
+        self.started = isinstance(reply, Reply) and reply.status == "done"
         self._first_output = self._output.size
         return reply
 
@@ -251,16 +253,24 @@ class Worker:
         python: path of the interpreter, for example in another virtual environment; it needs multiloss installed.
         timeout: seconds until a request is given up. Once one was, others are given up sooner.
         memory: GiB that a request may take beyond what the process held when it was asked.
+        settings: the device and the precision.
 
     Attributes:
         lost: how many requests lost the process.
         hung: how many of these took longer than they may.
     """
 
-    def __init__(self, backend: str, python: str | None = None, timeout: float = TIMEOUT, memory: float = MEMORY):
-        self.backend, self.python = backend, python or sys.executable
+    def __init__(
+        self,
+        backend: str,
+        python: str | None = None,
+        timeout: float = TIMEOUT,
+        memory: float = MEMORY,
+        settings: Settings = _DEFAULTS,
+    ):
+        self.backend, self.python, self.settings = backend, python or sys.executable, settings
         self._lock, self._closed = threading.Lock(), False
-        self._process = _Process(backend, self.python)
+        self._process = _Process(backend, self.python, settings)
         self.renew(timeout, memory)
 
     def renew(self, timeout: float, memory: float) -> None:
@@ -291,7 +301,7 @@ class Worker:
                 return Reply("lost", message="the worker was closed")
             if process.ended:
                 self._printed += process.printed
-                process = self._process = _Process(self.backend, self.python)
+                process = self._process = _Process(self.backend, self.python, self.settings)
         if not process.started:
             reply = process.start()
             if isinstance(reply, str):
@@ -300,6 +310,9 @@ class Worker:
                 return self._lost(
                     process, f"no reply within {_START:g} s: it did not start" if reply == _LATE else reply
                 )
+            if not process.started:  # it has no such device
+                process.end()
+                return reply
         process.send(request)
         seconds = max(_LESS * self.timeout, min(_LEAST, self.timeout)) if self.hung else self.timeout
         reply = process.receive(seconds, self.memory)
@@ -340,13 +353,20 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, str | None], Worker] = {}
+        self._kept: dict[tuple[str, str | None, Settings], Worker] = {}
 
-    def get(self, backend: str, python: str | None, timeout: float = TIMEOUT, memory: float = MEMORY) -> Worker:
-        """Return the worker for a backend and an interpreter, started if needed; arguments as in `Worker`."""
-        worker = self._kept.get((backend, python))
+    def get(
+        self,
+        backend: str,
+        python: str | None,
+        timeout: float = TIMEOUT,
+        memory: float = MEMORY,
+        settings: Settings = _DEFAULTS,
+    ) -> Worker:
+        """Return the worker for these settings, started if needed; arguments as in `Worker`."""
+        worker = self._kept.get((backend, python, settings))
         if worker is None:
-            worker = self._kept[backend, python] = Worker(backend, python, timeout, memory)
+            worker = self._kept[backend, python, settings] = Worker(backend, python, timeout, memory, settings)
         worker.renew(timeout, memory)
         return worker
 

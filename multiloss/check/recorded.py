@@ -43,23 +43,34 @@ def read(path: str | Path, kind: str) -> Any:
     Raises:
         TargetError: if it is no record, a damaged one, of another schema or another kind.
     """
-    try:
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(str(arrays.pop("header")))
-        found = header["schema"], header["kind"]
-    except FileNotFoundError:
-        raise TargetError(f"`against` must be a file that exists. Received: {str(path)!r}") from None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise TargetError(f"`against` {path} is no record, or a damaged one: {type(error).__name__}: {error}") from None
-    if found[0] != SCHEMA:
-        raise TargetError(f"`against` {path} must be a record of schema {SCHEMA}. Received: schema {found[0]}")
-    if found[1] != kind:
-        raise TargetError(f"`against` {path} must be a record of a {kind}. Received: a record of a {found[1]}")
+    header, arrays = _header(path)
+    if header["kind"] != kind:
+        raise TargetError(f"`against` {path} must be a record of a {kind}. Received: a record of a {header['kind']}")
     try:
         return _unpacked(header["content"], arrays)
     except (KeyError, ValueError, TypeError) as error:
         raise damaged(path, error) from None
+
+
+def _header(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Return the header of a record and its arrays."""
+    try:
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(str(arrays.pop("header")))
+        schema, _ = header["schema"], header["kind"]
+    except FileNotFoundError:
+        raise TargetError(f"`against` must be a file that exists. Received: {str(path)!r}") from None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise TargetError(f"`against` {path} is no record, or a damaged one: {type(error).__name__}: {error}") from None
+    if schema != SCHEMA:
+        raise TargetError(f"`against` {path} must be a record of schema {SCHEMA}. Received: schema {schema}")
+    return header, arrays
+
+
+def kind(path: str | Path) -> str:
+    """Return the kind of a record; errors are those of `read`."""
+    return str(_header(path)[0]["kind"])
 
 
 def damaged(path: str | Path, error: Exception) -> TargetError:

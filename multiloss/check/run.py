@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from multiloss import _backends
-from multiloss.check import pool
+from multiloss.check import devices, loss_record, pool, recorded
 from multiloss.check.checks import CHECKS
 from multiloss.check.checks.base import FORWARD_ONLY
 from multiloss.check.checks.metrics import METRIC_CHECKS
+from multiloss.check.checks.recorded import Recorded
 from multiloss.check.job import CheckError, Job
 from multiloss.check.metric_job import MetricJob
 from multiloss.check.pool import Workers
@@ -34,6 +35,10 @@ def check_loss(
     memory: float = pool.MEMORY,
     search: int = 0,
     metric: bool = False,
+    device: str | None = None,
+    precision: str | None = None,
+    record: str | Path | None = None,
+    against: str | Path | None = None,
     workers: Workers | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Report:
@@ -72,6 +77,13 @@ def check_loss(
             function of inputs. The smallest failing case is shown. Needs hypothesis; not for metrics.
         metric: whether a plain function is one for `compile(metrics=...)`, which takes the mean of its values. What is
             a `keras.metrics.Metric` is recognised without.
+        device: "cpu", "gpu" or "tpu"; a backend that has none is told as one that did not run. None for what each
+            framework takes by itself.
+        precision: "float32" for products of float32 as such on accelerators, "tf32" for those in TF32, with tolerances
+            of 16 roundings of TF32; None for what each framework does by itself.
+        record: an `.npz` file to write: batches, and the values and gradients of each backend, as numbers and text.
+        against: a record, with which a row `recorded` compares on its own batches: of another machine, device or
+            version. See `assert_matches`.
         workers: worker processes to use and leave running; None for new ones.
         progress: called with the backend, the number of completed requests, and their total.
 
@@ -99,46 +111,57 @@ def check_loss(
     if unknown := [kind for kind in fail_on if kind not in KINDS]:
         raise CheckError(f"`fail_on` must be among {', '.join(KINDS)}. Received: {unknown[0]!r}")
     for argument, names in (("checks", checks or ()), ("skip", skip)):
-        if unknown := [check for check in names if check not in CHECKS and check not in METRIC_CHECKS]:
+        known_here = (*CHECKS, *METRIC_CHECKS, *(() if against is None else (Recorded.name,)))
+        if unknown := [check for check in names if check not in known_here]:
             raise CheckError(f"`{argument}` must be among {', '.join(CHECKS)}. Received: {unknown[0]!r}")
     expected = read_known(known) if known is not None else None
     target_text, oracle_text = text_of(target), None if oracle is None else text_of(oracle)
     function = None if oracle is None else (resolve(oracle) if isinstance(oracle, str) else oracle)
     if function is not None and not callable(function):
         raise CheckError(f"`oracle` must be callable. Received: {oracle_text}")
+    settings = devices.settings(device, precision, devices.PRODUCTS)
+    if record is not None:
+        recorded.check(record)
+    old = None if against is None else loss_record.read(against)
     pythons, missing, unchecked = chosen(backends)
     if expected is not None:
         some = METRIC_CHECKS if metric else dict.fromkeys((*CHECKS, *METRIC_CHECKS))
         asked = [check for check in some if check not in skip and (checks is None or check in ("runs", *checks))]
-        asked += ["search"] if search else []
+        asked += ["search"] * bool(search) + [Recorded.name] * (against is not None)
         cells = [Cell(check, backend, "not checked") for check in asked for backend in (*pythons, *missing)]
         Report(target_text, oracle_text, "", seed, "", {}, tuple(cells), {}, 0.0).with_known(expected)  # raise early
     with contextlib.ExitStack() as stack:
         kept = workers or stack.enter_context(Workers())
-        mine = {backend: kept.get(backend, python, timeout, memory) for backend, python in pythons.items()}
+        mine = {backend: kept.get(backend, python, timeout, memory, settings) for backend, python in pythons.items()}
         asked_for: Any = (target_text, oracle_text, function, inputs, seed, (checks, skip), mine, progress, search)
         job = (MetricJob if metric else Job)(*asked_for)
         described, cells = job.describe()
         if any(description["metric"] for description in described.values()) and not metric:
             job = MetricJob(*asked_for)
             described, cells = job.describe()
+        if isinstance(job, MetricJob) and (record is not None or old is not None):
+            raise CheckError(f"`{'record' if old is None else 'against'}` must be of a loss. Received: a metric")
+        job.record, job.recording = old, record is not None
         cells = [
             *[not_installed(backend) for backend in missing],
             *cells,
             *(job.cells(described) if described else []),
         ]
+    if record is not None and not (described and loss_record.write(record, job.run, job.inputs_text)):
+        raise CheckError(f"`record` {record} was not written: the loss has no value on any backend")
     report = Report(
         target=f"{target_text} ({job.what})" if job.what else target_text,
         oracle=oracle_text,
         inputs=job.inputs_text,
         seed=seed,
-        compared=job.compared,
+        compared=job.compared + ("" if old is None else f"; in the row `recorded`, with {old.path}"),
         versions=job.versions,
         cells=tuple(cells),
         unchecked=unchecked,
         notes=tuple(job.notes),
         seconds=time.perf_counter() - began,
         fail_on=tuple(fail_on),
+        recorded="" if record is None else str(record),
     )
     return report if expected is None else report.with_known(expected)
 

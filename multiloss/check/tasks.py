@@ -226,6 +226,7 @@ def describe(target: str) -> dict[str, Any]:
         "metric": isinstance(_given(loss), keras.metrics.Metric),
         "modes": backends.MODES,
         "versions": backends.version(),
+        "rounding": backends.rounding(),
         "from_logits": bool(config.get("from_logits", False)),
         "reduction": config.get("reduction") if is_loss else None,
         "takes_dtype": "dtype" in config or "dtype" in parameters,

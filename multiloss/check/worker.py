@@ -1,7 +1,13 @@
-"""`python -m multiloss.check.worker`: the process of one backend, which does the tasks of losses and metrics."""
+"""`python -m multiloss.check.worker DEVICE PRECISION`: the process of one backend, for losses, metrics and models."""
 
-from multiloss.check import loop, metric_tasks, tasks
-from multiloss.check.models import tasks as model_tasks
+import sys
+
+from multiloss.check import devices, loop
 
 if __name__ == "__main__":
-    loop.serve({**tasks.TASKS, **metric_tasks.TASKS, **model_tasks.TASKS})
+    asked = devices.Settings(*sys.argv[1:])
+    devices.prepare(asked)
+    from multiloss.check import backends, metric_tasks, tasks  # they import the framework
+    from multiloss.check.models import tasks as model_tasks
+
+    loop.serve({**tasks.TASKS, **metric_tasks.TASKS, **model_tasks.TASKS}, lambda: backends.settle(*asked))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from partings import PARTINGS
 
-from multiloss.check import TargetError, assert_matches, compare_training, recorded
+from multiloss.check import CheckError, TargetError, assert_matches, compare_training, recorded
 
 HERE = Path(__file__).parent
 RIGHT = (f"{HERE}/unfit.py:build", f"{HERE}/unfit.py:arrays")
@@ -109,3 +109,25 @@ def test_the_command_records_and_compares(command, capsys, tmp_path):
 def test_a_record_that_cannot_be_written_is_told_before_anything_runs(workers, tmp_path):
     with pytest.raises(TargetError, match=r"`record` must be an \.npz file in a folder that exists\. Received: "):
         compare_training(*RIGHT, backends=["torch"], record=tmp_path / "none" / "ref.npz", workers=workers)
+
+
+def test_the_precision_is_that_of_a_policy(workers, tmp_path):
+    some = {"precision": "mixed_bfloat16", "device": "cpu", "workers": workers}
+    report = compare_training(*RIGHT, **SIZES, **some, backends=["torch"], record=tmp_path / "ref.npz")
+    assert report.ok, report.text()
+    assert report.rounding == report.as_dict()["rounding"] == 2.0**-8
+    assert "\nrounding  0.0039 (bfloat16)\n" in report.text()
+    with pytest.raises(TargetError, match=r"`precision` must be one of float32, tf32, mixed_bfloat16, mixed_"):
+        compare_training(*RIGHT, precision="bfloat16")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("precision", ["float32", "tf32", "mixed_bfloat16", "mixed_float16"])
+def test_in_every_precision_backends_agree(precision, workers):
+    report = compare_training(*RIGHT, **SIZES, precision=precision, workers=workers)
+    assert report.ok, report.text()
+
+
+def test_a_device_that_is_not_there_leaves_nothing_to_compare(workers, tmp_path):
+    with pytest.raises(CheckError, match=r"^`device` tpu: torch has none here, it computes on (cpu|gpu)"):
+        compare_training(*RIGHT, device="tpu", backends=["torch"], record=tmp_path / "ref.npz", workers=workers)

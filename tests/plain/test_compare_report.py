@@ -71,6 +71,7 @@ Notes
 model       m:build
 data        m:batches, seed 7
 steps       3
+rounding    6e-08 (float32)
 tensorflow  tensorflow 1.0, keras 3.15.1
 jax         jax 1.0, keras 3.15.1
 torch       torch 1.0, keras 3.15.1
@@ -158,7 +159,7 @@ def test_json_has_every_attribute():
     report = strict(PARTS.json())
     assert set(report) == {
         *("schema", "ok", "verdict", "build", "data", "seed", "steps", "versions", "cells", "curves", "notes"),
-        *("unchecked", "seconds", "recorded"),
+        *("unchecked", "seconds", "recorded", "rounding"),
     }
     assert report["schema"] == 1
     assert report["ok"] is False

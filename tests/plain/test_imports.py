@@ -145,12 +145,11 @@ IMPORTS = {
     # The checker runs Keras in processes of their own: only the worker imports it, and the frameworks.
     "multiloss.__main__": {"multiloss.check.cli"},
     "multiloss.check": {
-        "multiloss.check.*",
+        "multiloss.check.asserting",
         "multiloss.check.checks",
         "multiloss.check.checks.metrics",
         "multiloss.check.families",
         "multiloss.check.job",
-        "multiloss.check.models.record",
         "multiloss.check.models.report",
         "multiloss.check.models.run",
         "multiloss.check.pool",
@@ -170,7 +169,8 @@ IMPORTS = {
         "multiloss.check.report.contents",
         "multiloss.check.report.text",
     },
-    "multiloss.check.pool": {"multiloss._backends"},
+    "multiloss.check.pool": {"multiloss._backends", "multiloss.check.devices"},
+    "multiloss.check.devices": {"multiloss.check.targets"},
     # Batches: from one's own, to families.
     "multiloss.check.tree": set(),
     "multiloss.check.inputs": {"multiloss.check.targets", "multiloss.check.tree"},
@@ -178,15 +178,21 @@ IMPORTS = {
     "multiloss.check.families": {"multiloss.check.inputs", "multiloss.check.spec", "multiloss.check.targets"},
     "multiloss.check.hints": {"multiloss.check.families", "multiloss.check.inputs", "multiloss.check.tree"},
     # In the worker: frameworks' modes, tasks made of them, and the loop.
-    "multiloss.check.backends": set(),
+    "multiloss.check.backends": {"multiloss.check.slopes", "multiloss.check.targets"},
     "multiloss.check.tasks": {f"multiloss.check.{name}" for name in ("backends", "loop", "slopes", "targets", "tree")},
     "multiloss.check.metric_tasks": {f"multiloss.check.{name}" for name in ("backends", "slopes", "targets", "tree")},
-    "multiloss.check.worker": {f"multiloss.check.{name}" for name in ("loop", "metric_tasks", "models.tasks", "tasks")},
+    "multiloss.check.worker": {
+        "multiloss.check",
+        *(
+            f"multiloss.check.{name}"
+            for name in ("backends", "devices", "loop", "metric_tasks", "models.tasks", "tasks")
+        ),
+    },
     # Outside: what checks request and conclude, and the cells of that.
     "multiloss.check.checks": {"multiloss.check.checks.*"},
     "multiloss.check.checks.*": {
         "multiloss.check.checks.*",
-        *(f"multiloss.check.{name}" for name in ("compare", "inputs", "pool", "slopes", "tree")),
+        *(f"multiloss.check.{name}" for name in ("compare", "inputs", "loss_record", "pool", "slopes", "tree")),
     },
     "multiloss.check.judge": {
         "multiloss.check.checks",
@@ -203,9 +209,9 @@ IMPORTS = {
     "multiloss.check.job": {
         "multiloss.check.checks",
         "multiloss.check.checks.*",
-        *(f"multiloss.check.{name}" for name in ("families", "hints", "inputs", "judge", "pool", "report")),
+        *(f"multiloss.check.{name}" for name in ("compare", "families", "hints", "inputs", "judge", "loss_record")),
         "multiloss.check.report.contents",
-        *(f"multiloss.check.{name}" for name in ("search", "slopes", "targets", "tree")),
+        *(f"multiloss.check.{name}" for name in ("pool", "report", "search", "slopes", "targets", "tree")),
     },
     "multiloss.check.metric_job": {
         "multiloss.check.checks.*",
@@ -215,7 +221,9 @@ IMPORTS = {
         "multiloss._backends",
         "multiloss.check.checks",
         "multiloss.check.checks.*",
-        *(f"multiloss.check.{name}" for name in ("job", "metric_job", "pool", "report", "targets")),
+        *(f"multiloss.check.{name}" for name in ("devices", "job", "loss_record", "metric_job", "pool", "recorded")),
+        *(f"multiloss.check.{name}" for name in ("report", "targets")),
+        "multiloss.check",
     },
     "multiloss.check.models.known": {"multiloss.check.models.report", "multiloss.check.report"},
     # Whole models: what layers do, in the worker; what parts first, of arrays; the report; the order of it all.
@@ -229,10 +237,14 @@ IMPORTS = {
     "multiloss.check.models.report": {
         "multiloss.check.models.picture",
         *(f"multiloss.check.report{name}" for name in ("", ".contents", ".html", ".text")),
+        "multiloss.check.slopes",
     },
     "multiloss.check.models.picture": {"multiloss.check.report"},
     "multiloss.check.models.batches": {"multiloss.check.tree"},
     "multiloss.check.recorded": {"multiloss.check.targets"},
+    "multiloss.check.loss_record": {
+        *(f"multiloss.check.{name}" for name in ("", "checks.base", "inputs", "recorded", "slopes")),
+    },
     "multiloss.check.models.record": {"multiloss.check", "multiloss.check.models.stages", "multiloss.check.recorded"},
     "multiloss.check.models.job": {
         *(f"multiloss.check.models{name}" for name in ("", ".batches", ".known", ".record", ".report", ".stages")),
@@ -241,7 +253,8 @@ IMPORTS = {
     },
     "multiloss.check.models.run": {
         *(f"multiloss.check.models{name}" for name in ("", ".job", ".known", ".record", ".report")),
-        *(f"multiloss.check.{name}" for name in ("job", "pool", "recorded", "run", "targets")),
+        *(f"multiloss.check.{name}" for name in ("devices", "job", "pool", "recorded", "run", "targets")),
+        "multiloss.check",
     },
     # The command, which tells the version; asserting and the plugin.
     "multiloss.check.cli": {
@@ -249,14 +262,20 @@ IMPORTS = {
         "multiloss._backends",
         *(
             f"multiloss.check.{name}"
-            for name in ("checks", "checks.metrics", "families", "job", "pool", "report", "run")
+            for name in ("checks", "checks.metrics", "devices", "families", "job", "pool", "report", "run")
         ),
         "multiloss.check.models.report",
         "multiloss.check.models.run",
     },
+    "multiloss.check.asserting": {
+        "multiloss.check",
+        *(f"multiloss.check.models.{name}" for name in ("record", "report", "run")),
+        *(f"multiloss.check.{name}" for name in ("checks.recorded", "job", "loss_record", "pool", "recorded")),
+        *(f"multiloss.check.{name}" for name in ("report", "run")),
+    },
+    "multiloss.check.plugin": {"multiloss.check", "multiloss.check.asserting"},
     "multiloss.check.*": {
         "multiloss.check.*",
-        "multiloss.check.models.record",
         "multiloss.check.models.report",
         "multiloss.check.models.run",
         "multiloss.check.pool",

@@ -416,6 +416,7 @@ def test_json():
         "seconds": 12.34,
         "notes": ["Smallest failing case:\ny_true = [0, 1]"],
         "fail_on": ["wrong", "crash", "nan", "setting"],
+        "recorded": "",
     }
 
 

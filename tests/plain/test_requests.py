@@ -10,6 +10,7 @@ import pytest
 from multiloss.check import CHECKS, check_loss
 from multiloss.check.checks import ALL
 from multiloss.check.checks.base import Request, Run
+from multiloss.check.devices import Settings
 from multiloss.check.families import batches
 from multiloss.check.pool import Reply
 from multiloss.check.slopes import Truth
@@ -18,9 +19,16 @@ from multiloss.check.slopes import Truth
 class Written:
     """Stands in for `Workers` and for each worker: a loss without compiled modes, of which some tasks have replies."""
 
-    python, printed, lost, hung = sys.executable, 0, 0, 0
+    python, printed, lost, hung, settings = sys.executable, 0, 0, 0, Settings()
     described: ClassVar = {
-        **{"loss": True, "modes": ["eager"], "versions": "", "from_logits": False, "reduction": "sum"},
+        **{
+            "loss": True,
+            "modes": ["eager"],
+            "versions": "",
+            "rounding": 2.0**-24,
+            "from_logits": False,
+            "reduction": "sum",
+        },
         **{"takes_dtype": False, "takes_reduction": True, "straight_through": False, "metric": False},
     }
 

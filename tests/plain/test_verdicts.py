@@ -5,8 +5,10 @@ import pytest
 
 from multiloss.check import judge, slopes
 from multiloss.check.checks.base import Findings, Run
+from multiloss.check.checks.recorded import Recorded
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
+from multiloss.check.loss_record import Record
 from multiloss.check.pool import Reply
 
 X = np.array([[0.5, -1.0], [2.0, 0.25]], np.float32)
@@ -20,7 +22,7 @@ def squares(x):
 RIGHT = 2 * X * slopes.upstream_of((2,))[:, None]
 
 
-def run_of(results, function=squares, case=CASE, straight_through=False, others=(), **options):
+def run_of(results, function=squares, case=CASE, straight_through=False, others=(), rounding=2.0**-24, **options):
     """A run of one case: its value and gradient on each backend, None where it raises. `others` give the same."""
     cases = [case, *others]
     gradients = [np.ravel(result[1]).astype(float) for result in results.values() if result and result[1] is not None]
@@ -38,7 +40,7 @@ def run_of(results, function=squares, case=CASE, straight_through=False, others=
         cases,
         "regression",
         0,
-        {backend: {"straight_through": straight_through} for backend in results},
+        {backend: {"straight_through": straight_through, "rounding": rounding} for backend in results},
         eager={backend: dict.fromkeys([case.name for case in cases], reply) for backend, reply in replies.items()},
         **{"truths": dict.fromkeys([case.name for case in cases], made), **options},
     )
@@ -251,3 +253,91 @@ def test_what_passes_says_what_is_undecided():
     found.undecided("two", "a jump")
     assert (cell(found).status, cell(found).detail) == ("not checked", "'two': a jump")
     assert cell("why not").status == "not applicable"
+
+
+# --- records ---------------------------------------------------------------------------------------------------------
+
+
+def recorded(got, wanted, function=squares, case=CASE, reply=None, truth=True, **options):
+    """The cell of a check against a record of torch: pairs of a value and a gradient, and the truth of a function."""
+    run = run_of({"torch": (got[0], None if got[1] is None else np.float32(got[1]))}, function, case, **options)
+    record = Record(
+        path="ref.npz",
+        target="m:loss",
+        inputs="regression",
+        seed=0,
+        reduction="none",
+        cases=run.cases,
+        truths=run.truths if truth else {},
+        versions={"ref:torch": "torch 1.0"},
+        replies={"ref:torch": {"random": {"value": wanted[0], "gradient": None if wanted[1] is None else [wanted[1]]}}},
+    )
+    table = {"recorded": Recorded(record)}
+    requests = {"torch": {"recorded": table["recorded"].requests(run, "torch")}}
+    replies = {"torch": {requests["torch"]["recorded"]["random"].key: reply or run.eager["torch"]["random"]}}
+    found = judge.judged(run, ["recorded"], requests, replies, table)
+    return judge.cell_of("recorded", "torch", found["recorded", "torch"], "again")
+
+
+def fails(cell):
+    return cell.detail if cell.status == "fail" else cell.status == "pass" and ""
+
+
+VALUE = squares(X)
+BY = "that of ref:torch (torch 1.0)"
+
+
+@pytest.mark.parametrize(
+    ("got", "wanted", "detail"),
+    [
+        ((VALUE, RIGHT), (VALUE, RIGHT), ""),
+        ((VALUE * (1 + 1e-5), RIGHT), (VALUE, RIGHT), ""),
+        ((VALUE * (1 + 4e-5), RIGHT), (VALUE, RIGHT), f"value differs from {BY}"),
+        ((VALUE, RIGHT + 5e-5 * RIGHT.max()), (VALUE, RIGHT), ""),
+        ((VALUE, RIGHT + 3e-4 * RIGHT.max()), (VALUE, RIGHT), f"gradient differs from {BY}"),
+        # What was wrong then is told, too.
+        ((VALUE, RIGHT), (VALUE, RIGHT + 3e-4 * RIGHT.max()), f"gradient differs from {BY}"),
+        # A gradient follows from a value that differs.
+        ((2 * VALUE, 2 * RIGHT), (VALUE, RIGHT), f"value differs from {BY}"),
+        ((VALUE[:1], RIGHT), (VALUE, RIGHT), f"value of shape [1], expected [2]: it differs from {BY}"),
+        ((VALUE, RIGHT[:1]), (VALUE, RIGHT), f"gradient of 2 numbers, expected 4: it differs from {BY}"),
+        ((VALUE, None), (VALUE, RIGHT), ""),
+        ((VALUE, np.nan * RIGHT), (VALUE, RIGHT), f"gradient differs from {BY}"),
+        ((VALUE, RIGHT), (VALUE, np.nan * RIGHT), f"gradient differs from {BY}"),
+        ((np.nan * VALUE, np.nan * RIGHT), (np.nan * VALUE, np.nan * RIGHT), ""),
+    ],
+    ids=str,
+)
+def test_values_and_gradients_are_those_of_a_record(got, wanted, detail):
+    assert fails(recorded(got, wanted)) == detail
+    assert fails(recorded(got, wanted, truth=False)) == detail
+
+
+def test_the_tolerance_of_a_record_is_that_of_its_precision_and_its_conditioning():
+    """TF32 rounds to 5e-4, of which 16 are allowed; where terms cancel, rounding of inputs moves values by more."""
+    off = (VALUE * (1 + 4e-5), RIGHT)
+    assert not fails(recorded(off, (VALUE, RIGHT), rounding=2.0**-11))
+    assert fails(recorded((VALUE * 1.01, RIGHT), (VALUE, RIGHT), rounding=2.0**-11))
+    at, gradient = CASE._replace(x=X + 1000), np.array([[1.0, 0.0]] * 2) * slopes.upstream_of((2,))[:, None]
+    wanted, off = (at.x[:, 0] - 1000, gradient), (at.x[:, 0] - 1000 + 4e-4, gradient)
+    assert not fails(recorded(off, wanted, lambda x: x[:, 0] - 1000, at))
+    assert fails(recorded(off, wanted, lambda x: x[:, 0] - 1000, at, truth=False))
+
+
+def test_at_a_kink_a_gradient_is_any_of_its_sides():
+    """Each version may have another; what is outside is told, and where nothing is known, what differs at all."""
+    at = CASE._replace(x=0 * X)
+    value, zero = np.zeros(2), 0 * X
+
+    def size(x):
+        return np.sum(np.abs(x), axis=-1)
+
+    for slope, wrong in ((0.4, ""), (2.0, f"gradient differs from {BY}")):
+        got = zero + np.float32(slope)
+        assert fails(recorded((value, got), (value, zero), size, at)) == wrong
+        assert fails(recorded((value, got), (value, zero), size, at, truth=False))
+
+
+def test_what_raises_now_is_told_of_a_record():
+    cell = recorded((VALUE, RIGHT), (VALUE, RIGHT), reply=Reply("error", message="ValueError: now"))
+    assert (cell.kind, cell.detail) == ("crash", "ValueError: now")

@@ -166,6 +166,26 @@ class Run:
         return next(case for case in self.cases if case.plain)
 
     @property
+    def reduction(self) -> str:
+        """The reduction of values, as in `tasks.run`."""
+        return "own" if self.own else "none"
+
+    @property
+    def value_share(self) -> float:
+        """The tolerance of a value relative to its size."""
+        return compare.relative(self.rounding)
+
+    @property
+    def gradient_share(self) -> float:
+        """The tolerance of a gradient relative to the largest entry."""
+        return compare.relative(self.rounding, compare.GRADIENT)
+
+    @property
+    def rounding(self) -> float:
+        """The relative rounding of the least precise products."""
+        return max(float(description["rounding"]) for description in self.described.values())
+
+    @property
     def straight_through(self) -> bool:
         """Whether the loss says that its gradient is not that of its values."""
         return any(description["straight_through"] for description in self.described.values())
@@ -181,7 +201,7 @@ class Run:
 
     def value_request(self, backend: str, case: Case) -> Request:
         """Return the request that checks of values and gradients share."""
-        return self.request(case, reduction="own" if self.own else "none", gradient=has_gradient(backend))
+        return self.request(case, reduction=self.reduction, gradient=has_gradient(backend))
 
     def value_of(self, backend: str, case: Case) -> dict[str, Any] | None:
         """Return the result of `value_request`, or None if there is none."""
@@ -191,7 +211,7 @@ class Run:
     def value_tolerance(self, wanted: Any, moved: Any) -> Any:
         """Return the tolerance of a value that rounding may change by so much."""
         size = max(compare.largest(wanted), self.scale.value)
-        return compare.VALUE * size + np.nan_to_num(moved)
+        return self.value_share * size + np.nan_to_num(moved)
 
     def agrees(self, truth: Truth, value: Any) -> bool:
         """Whether a value is a truth, but for rounding."""
@@ -210,7 +230,7 @@ class Run:
         """Compare values that should differ by rounding only."""
         plain = self.value_of(backend, self.plain)
         size = max(compare.largest(wanted), compare.largest(wanted if plain is None else plain["value"]))
-        return compare.difference(got, wanted, compare.VALUE * size)
+        return compare.difference(got, wanted, self.value_share * size)
 
     def same(self, got: Any, wanted: Any, backend: str) -> Difference:
         """Compare the values and gradients of two results that should differ by rounding only."""
@@ -223,7 +243,7 @@ class Run:
         typical = flat(plain["gradient"]) if plain is not None and plain["gradient"] is not None else flat(other)
         # A gradient that should be 0 is a difference of rounded numbers of the typical size of a gradient.
         size = max(compare.largest(flat(other)), compare.largest(typical), 1e-30)
-        gradient = compare.difference(flat(one), flat(other), compare.GRADIENT * size)
+        gradient = compare.difference(flat(one), flat(other), self.gradient_share * size)
         return max(value, gradient, key=lambda found: found.ratio)
 
 

@@ -73,7 +73,7 @@ class MetricRun(Run):
         return np.repeat(np.maximum(here, typical), lengths)
 
     def value_tolerance(self, wanted: Any, moved: Any) -> Any:
-        return compare.VALUE * self.sizes(wanted) + np.nan_to_num(moved)
+        return self.value_share * self.sizes(wanted) + np.nan_to_num(moved)
 
     def close(self, got: Any, wanted: Any, backend: str, slack: Any = 0.0) -> Difference:
         """Compare results that should differ by the rounding of float32 sums only, and by some slack."""

@@ -85,7 +85,7 @@ class Fit(_OfModels):
                 return
             target = _median(moved, backend)
             # Updates below 6e-8 are lost in weights near 1.
-            tolerance = 10 * compare.GRADIENT * compare.largest(target) + 1.2e-7
+            tolerance = 10 * run.gradient_share * compare.largest(target) + 1.2e-7
             detail = f"after one step differs from that of {run.others(backend)}"
             found.add(
                 "weights", compare.difference(moved[backend], target, tolerance), f"the change of weights {detail}"

@@ -48,7 +48,7 @@ class BatchSize(Check):
             many = mine[_COPIES]["value"]
             wanted = form(one, _COPIES)
             # Sums of many rows round more; `VALUE` is far above that.
-            off = compare.difference(many, wanted, compare.VALUE * max(compare.largest(wanted), compare.largest(one)))
+            off = compare.difference(many, wanted, run.value_share * max(compare.largest(wanted), compare.largest(one)))
             detail = (
                 f"value changes with the number of rows: those of {plain.rows} rows, {_COPIES} times, are not the same"
             )
@@ -60,7 +60,7 @@ class BatchSize(Check):
         size = max(compare.largest(one), 1e-30)
         return (
             np.shape(more) == np.shape(wanted)
-            and compare.difference(more, wanted, 0.1 * compare.VALUE * size).ratio <= 1
+            and compare.difference(more, wanted, 0.1 * run.value_share * size).ratio <= 1
         )
 
 

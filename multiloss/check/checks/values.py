@@ -9,7 +9,7 @@ from multiloss.check import compare, tree
 from multiloss.check.checks.base import Check, Findings, Raised, Replies, Request, Run, flat, has_gradient, result_of
 from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
-from multiloss.check.slopes import ROUNDING, spread_of
+from multiloss.check.slopes import ROUNDING, Truth, spread_of
 
 
 class Runs(Check):
@@ -195,7 +195,7 @@ class Gradient(_OfCases):
             other = self._other(run, backend, case) if run.straight_through else None
             if other is not None and finite:
                 size = max(compare.largest(other), run.scale.gradient, 1e-30)
-                off = compare.difference(got, other, compare.GRADIENT * size)
+                off = compare.difference(got, other, run.gradient_share * size)
                 found.add(case.name, off, f"gradient differs from that of {run.others(backend)}", batch=case)
             else:
                 found.add(case.name, Difference(0.0 if finite else float("nan"), 1.0), *_NOT_FINITE, case)
@@ -209,10 +209,7 @@ class Gradient(_OfCases):
         if not finite:
             found.add(case.name, Difference(float("nan"), 1.0), *_NOT_FINITE, case)
             return
-        size = max(slopes.size, 1e-30)
-        tolerance = compare.GRADIENT * size + slopes.moved + compare.CANCELLED * run.scale.gradient
-        # A slope that changes the value by less than it is rounded by, over the spread of x, is as good as 0.
-        tolerance = tolerance + ROUNDING * compare.largest(truth.value) / spread_of(flat(tree.leaves(case.x)))
+        tolerance = gradient_tolerance(case, truth, run.gradient_share, run.scale.gradient)
         outside = slopes.off(got)
         allowed = tolerance + compare.ERRORS * np.where(known, slopes.error, 0.0)
         unknown = ~known | slopes.open | (compare.ERRORS * slopes.error > np.maximum(0.1 * outside, tolerance))
@@ -237,6 +234,14 @@ class Gradient(_OfCases):
         if len(found) == 2:
             return next(gradient for b, gradient in found.items() if b != backend)
         return np.nanmedian(np.stack(list(found.values())), axis=0)
+
+
+def gradient_tolerance(case: Case, truth: Truth, share: float, scale: float) -> Any:
+    """Return how far a gradient may be from numerical derivatives; `scale` is the typical size of gradients."""
+    assert truth.slopes is not None
+    tolerance = share * max(truth.slopes.size, 1e-30) + truth.slopes.moved + compare.CANCELLED * scale
+    # A slope that changes the value by less than it is rounded by, over the spread of x, is as good as 0.
+    return tolerance + ROUNDING * compare.largest(truth.value) / spread_of(flat(tree.leaves(case.x)))
 
 
 _NOT_FINITE = ("gradient is not finite", "nan")

@@ -84,8 +84,8 @@ class Job:
             self.notes.append(
                 f"`{name}` ({kind}) draws random numbers, which no two backends share: called as in inference."
             )
-        self.given = {"build": self.build, **{name: source[name] for name in ("weights", "state", "unit")}}
-        self.batch, self.unit = batches[0], source["unit"]
+        self.batch, self.unit = batches[0], max(described[b]["unit"] for b in there)
+        self.given = {"build": self.build, "weights": source["weights"], "state": source["state"], "unit": self.unit}
         training = {"given": self.given, "batches": batches[: self.steps], "steps": self.steps}
         forward = {"given": self.given, "batch": batches[0]}
         replies = self.ask(
@@ -298,6 +298,7 @@ class Job:
         words = ["multiloss compare", shlex.quote(self.build), "--data", shlex.quote(self.data)]
         words += ["--against", shlex.quote(self.against.path)] if self.against else []
         words += ["--steps", str(self.steps), "--batch-size", str(self.size), "--seed", str(self.seed)]
+        words += next(iter(self.workers.values())).settings.words
         pythons = {backend: worker.python for backend, worker in self.workers.items()}
         here = [backend for backend, python in pythons.items() if python == sys.executable]
         words += ["--backends", ",".join(here)] if here else []
@@ -381,7 +382,8 @@ class Job:
                 return f"{layer}, {self.how_far(found, backend)}"
             if found is not gradients[-1]:
                 text = f"the gradient of `{found.item.name}` differs, {self.how_far(found, backend)}"
-                return f"{text}, and those of later weights agree: its layer has another gradient by its weights"
+                owner = _owner(forward, found.item.name)
+                return f"{text}, and those of later weights agree: {owner} has another gradient by this weight"
             losses = " and ".join(self.source["losses"].values()) or "the model's own"
             text = f"the gradients of weights up to `{found.item.name}` differ, {self.how_far(found, backend)}"
             if len(self.workers) < 2 or backend not in self.workers:
@@ -469,6 +471,16 @@ class Job:
                     f"Within {self.steps} steps, losses differ by {max(one.errors.values()):.2g}. What rounds weights, "
                     f"inputs and updates changes them by {one.rounding:.2g}: training amplifies it, and none is off."
                 )
+
+
+def _owner(forward: Mapping[str, Any], weight: str) -> str:
+    """Return the layer that a weight is of, the innermost, with its class and shapes."""
+    recorded: list[stages.Call] = [call for reply in forward.values() for call in reply["training"]["calls"]]
+    having = [call for call in recorded if weight in call.weights]
+    if not having:
+        return "its layer"
+    call = min(having, key=lambda call: len(call.weights))
+    return f"`{call.name}` ({call.kind}, {stages.shapes_of(call)})"
 
 
 def _growing(item: stages.Item, narrow: set[str], unit: float) -> Found:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from multiloss.check.report import Cell, contents, html, text
+from multiloss.check.slopes import ROUNDING
 
 # In the order of a step of training. What a stage has wrong, later ones have, too.
 STAGES = (
     *("runs", "data", "weights", "deterministic", "forward", "forward_training"),
     *("loss", "metrics", "gradient", "step", "curve"),
 )
+_PRECISIONS = {ROUNDING: "float32", 2.0**-11: "TF32 or float16", 2.0**-8: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Comparison:
         unchecked: For every backend that was not started, the reason.
         seconds: The duration of the run.
         recorded: The file to which a record was written, or "".
+        rounding: The relative rounding of the precision that the model computes in: 6e-8 of float32.
     """
 
     build: str
@@ -45,6 +48,7 @@ class Comparison:
     unchecked: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     recorded: str = ""
+    rounding: float = ROUNDING
 
     @property
     def backends(self) -> tuple[str, ...]:
@@ -138,6 +142,7 @@ class Comparison:
     def _contents(self) -> contents.Contents:
         cells = {(cell.check, cell.backend): cell for cell in self.cells}
         facts = {"model": self.build, "data": f"{self.data}, seed {self.seed}", "steps": str(self.steps)}
+        facts |= {"rounding": f"{self.rounding:.2g} ({_PRECISIONS[self.rounding]})"}
         facts |= {"record": self.recorded} if self.recorded else {}
         facts |= {**self.versions, "time": f"{self.seconds:.1f} s"}
         return contents.Contents(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from multiloss.check import pool, recorded
+from multiloss.check import devices, pool, recorded
 from multiloss.check.job import CheckError
 from multiloss.check.models import known
 from multiloss.check.models import record as records
@@ -30,6 +30,8 @@ def compare_training(
     seed: int = 0,
     timeout: float = pool.TIMEOUT,
     memory: float = MEMORY,
+    device: str | None = None,
+    precision: str | None = None,
     record: str | Path | None = None,
     against: str | Path | None = None,
     workers: Workers | None = None,
@@ -55,6 +57,11 @@ def compare_training(
         seed: passed to `data`.
         timeout: seconds until a request to a worker is given up.
         memory: GiB that one request may take beyond what its worker had before.
+        device: "cpu", "gpu" or "tpu"; a backend that has none is told as one that did not run. None for what each
+            framework takes by itself.
+        precision: "float32" for products of float32 as such on accelerators, "tf32" for those in TF32, "mixed_bfloat16"
+            or "mixed_float16" for a policy of Keras that is set before the model is built; None for what each
+            framework does by itself. Rounding is measured from numbers that are moved by a unit of this precision.
         record: an `.npz` file to write: weights, batches, and what each backend computed, as numbers and text. With
             it, a single backend will do.
         against: a record, whose backends are compared with those here: of another machine, device or version. Weights,
@@ -82,6 +89,7 @@ def compare_training(
         if not (limit > 0 and math.isfinite(limit)):
             raise CheckError(f"`{name}` must be a finite number > 0. Received: {limit}")
     build_text, data_text = text_of(build), text_of(data)
+    settings = devices.settings(device, precision)
     if record is not None:
         recorded.check(record)
     old = None if against is None else records.read(against)
@@ -94,7 +102,7 @@ def compare_training(
         )
     with contextlib.ExitStack() as stack:
         kept = workers or stack.enter_context(Workers())
-        mine = {backend: kept.get(backend, python, timeout, memory) for backend, python in pythons.items()}
+        mine = {backend: kept.get(backend, python, timeout, memory, settings) for backend, python in pythons.items()}
         job = Job(build_text, data_text, seed, batch_size, steps, mine, progress, old)
         job.run()
     if record is not None:
@@ -111,6 +119,7 @@ def compare_training(
         versions=job.versions,
         cells=(*map(not_installed, missing), *known.recognised(job.cells.values(), job.facts)),
         curves=job.curves,
+        rounding=job.unit,
         notes=tuple(job.notes),
         unchecked=unchecked,
         recorded="" if record is None else str(record),

@@ -208,15 +208,19 @@ def of_calls(replies: Mapping[str, Any], wides: Mapping[str, Any], way: str) -> 
         for k in range(len(call.outputs)):
             if any(len(of[name].outputs) <= k for of in calls.values()):
                 continue
-            shapes = f"{_shapes(call.inputs)} -> {_shapes(call.outputs)}"
             yield Item(
                 name if len(call.outputs) == 1 else f"{name} [{k}]",
                 {b: of[name].outputs[k] for b, of in calls.items()},
                 {b: [one[name][k] for one in of if name in one] for b, of in moved.items()},
                 {b: of[name].outputs[k] for b, of in wide.items() if name in of and len(of[name].outputs) > k},
                 call.kind,
-                shapes,
+                shapes_of(call),
             )
+
+
+def shapes_of(call: Call) -> str:
+    """Return the shapes of a call's inputs and outputs."""
+    return f"{_shapes(call.inputs)} -> {_shapes(call.outputs)}"
 
 
 def _shapes(arrays: Sequence[np.ndarray]) -> str:

@@ -58,13 +58,14 @@ def built(text: str) -> Any:
 
 
 def optimizers_of(model: Any) -> list[Any]:
-    """Return the optimizer of `compile` and those that the model holds, as for a generator and a discriminator.
-
-    One that scales the loss stands for the one inside, which gets gradients as they are.
-    """
+    """Return the optimizer of `compile` and those that the model holds, as for a generator and a discriminator."""
     held = [model.optimizer, *(value for value in vars(model).values() if isinstance(value, keras.Optimizer))]
-    inside = [getattr(one, "inner_optimizer", one) for one in held if one is not None]
-    return list({id(one): one for one in inside}.values())
+    return list({id(one): one for one in held if one is not None}.values())
+
+
+def _inside(optimizer: Any) -> Any:
+    """Return the optimizer that gets gradients as they are: the one in an optimizer that scales the loss."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def batches_of(text: str, seed: int, size: int, count: int) -> list[Batch]:
@@ -161,11 +162,11 @@ def describe_model(build: str, data: str, seed: int, size: int, steps: int) -> d
     trainable = {id(weight) for weight in model.trainable_weights}
     _build(optimizers, model)
     return {
-        "versions": f"{backends.version()}, {backends.device()}",
+        "versions": backends.version(),
         "weights": {name: ops.convert_to_numpy(weight) for name, weight in weights.items()},
         "trainable": [name for name, weight in weights.items() if id(weight) in trainable],
         "state": [[ops.convert_to_numpy(variable) for variable in one.variables] for one in optimizers],
-        "optimizer": " and ".join(map(_named, optimizers)) or "none",
+        "optimizer": " and ".join(_named(_inside(one)) for one in optimizers) or "none",
         "losses": _losses(model),
         "random": dict(drawing),
         "unit": _unit(model),
@@ -180,9 +181,9 @@ def _build(optimizers: Sequence[Any], model: Any) -> None:
 
 
 def _unit(model: Any) -> float:
-    """Return the relative rounding of the least precise layer."""
+    """Return the relative rounding of the least precise layer, or of products."""
     layers = [model, *model._flatten_layers()] if hasattr(model, "_flatten_layers") else [model, *model.layers]
-    return max((_UNITS.get(str(layer.compute_dtype), slopes.ROUNDING) for layer in layers), default=slopes.ROUNDING)
+    return max(backends.rounding(), *(_UNITS.get(str(layer.compute_dtype), 0.0) for layer in layers))
 
 
 def _named(thing: Any) -> str:
@@ -342,7 +343,7 @@ def train(given: Given, batches: Sequence[Batch], steps: int, wide: bool) -> dic
             nonlocal model, recorders
             if model is None or not model.whole:
                 model = _Model(given, batches[0], wide)
-                recorders = [_Recorder(optimizer, model) for optimizer in model.optimizers if optimizer.built]
+                recorders = [_Recorder(_inside(one), model) for one in model.optimizers if one.built]
             model.set(by)
             logs, first = [], None
             for step in range(count):

@@ -34,6 +34,7 @@ class Report:
         notes: Further results, such as the smallest failing case that a search found.
         fail_on: The kinds of failures that make the report fail, of `KINDS`. Others are shown as failures all the same.
             Failures without a kind, and known failures that pass, always count.
+        recorded: The file to which a record was written, or "".
     """
 
     target: str
@@ -47,6 +48,7 @@ class Report:
     seconds: float
     notes: tuple[str, ...] = ()
     fail_on: tuple[str, ...] = KINDS
+    recorded: str = ""
 
     def __post_init__(self) -> None:
         for (check, backend), count in Counter((cell.check, cell.backend) for cell in self.cells).items():
@@ -129,6 +131,7 @@ class Report:
             - versions (object: backend -> string), unchecked (object: backend -> string)
             - seconds (number), notes (array of strings)
             - fail_on (array of strings): the kinds of failures that count; those without a kind count always
+            - recorded (string): the file to which a record was written, or ""
             - cells (array of objects):
 
               - check, backend (strings)
@@ -165,6 +168,7 @@ class Report:
     def _contents(self) -> contents.Contents:
         cells = {(cell.check, cell.backend): cell for cell in self.cells}
         facts = {"target": self.target, "oracle": self.oracle or "none", "compared": self.compared}
+        facts |= {"record": self.recorded} if self.recorded else {}
         facts |= {"inputs": f"{self.inputs}, seed {self.seed}", **self.versions, "time": f"{self.seconds:.1f} s"}
         return contents.Contents(
             ok=self.ok,
