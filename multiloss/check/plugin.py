@@ -1,10 +1,10 @@
-"""The pytest plugin: selects the backends of `multiloss.check.assert_consistent`, without importing any of them."""
+"""The pytest plugin: selects the backends of the assertions of `multiloss.check`, without importing any of them."""
 
 from typing import Any
 
 from multiloss.check import asserting
 
-_HELP = "backends for multiloss.check.assert_consistent, comma-separated; default: all installed backends"
+_HELP = "backends for the assertions of multiloss.check, comma-separated; default: all installed backends"
 
 
 def pytest_addoption(parser: Any) -> None:
@@ -14,6 +14,6 @@ def pytest_addoption(parser: Any) -> None:
 
 
 def pytest_configure(config: Any) -> None:
-    """Pass the selected backends to `assert_consistent`."""
+    """Pass the selected backends to the assertions."""
     names = config.getoption("--multiloss-backends") or config.getini("multiloss_backends")
     asserting.backends = [name.strip() for name in names.split(",")] if names else None
