@@ -150,7 +150,7 @@ KNOWN = (
         "is still 0 a gradient of 0.01 there. Penalize kernels only.",
         ("gradient",),
         "jax",
-        r"by its weights|that of the loss",
+        r"by this weight|that of the loss",
         only="/(bias|beta)$",
     ),
     Known(
