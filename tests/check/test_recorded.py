@@ -100,7 +100,7 @@ def test_another_gradient_is_named(reference, mine, workers):
 
 def test_another_shape_is_named(reference, mine, workers):
     cell = failure(against(reference, "keras.losses:cosine_similarity(axis=0)", workers))
-    assert "expected [" in cell.detail
+    assert "] is expected, differs from that of ref:" in cell.detail
 
 
 def test_what_raises_now_is_named(reference, mine, workers):

@@ -8,6 +8,7 @@ import numpy as np
 from multiloss.check import compare
 from multiloss.check.checks.base import Check, Findings, Replies, Request, Run, flat, has_gradient
 from multiloss.check.checks.values import gradient_tolerance
+from multiloss.check.compare import Difference
 from multiloss.check.inputs import Case
 from multiloss.check.loss_record import Record
 
@@ -27,53 +28,50 @@ class Recorded(Check):
     def verdict(self, run: Run, backend: str, replies: Mapping[str, Replies], found: Findings) -> None:
         record = self.record
         for column, results in record.replies.items():
-            sizes = {what: self._typical(results, what) for what in ("value", "gradient")}
-            by = f"that of {column} ({record.versions[column]})"
+            values = [result["value"] for result in results.values()]
+            gradients = [flat(result["gradient"]) for result in results.values() if result["gradient"] is not None]
             for case in record.cases:
-                if case.name not in results:  # it raised, too
+                if case.name not in results:  # it raised then
                     continue
                 name = case.name if len(record.replies) == 1 else f"{case.name}, {column}"
                 with found.at(name, case):
                     got, wanted = replies[backend][case.name], results[case.name]
-                    same = self._value(run, case, got["value"], wanted["value"], sizes["value"], name, by, found)
-                    if same and got["gradient"] is not None and wanted["gradient"] is not None:
+                    what, off = "value", self._of_values(run, case, got["value"], wanted["value"], _typical(values))
+                    both = got["gradient"] is not None and wanted["gradient"] is not None
+                    if off.ratio <= 1 and both:
                         some = flat(got["gradient"]), flat(wanted["gradient"])
-                        self._gradient(run, case, *some, sizes["gradient"], name, by, found)
+                        other = self._of_gradients(run, case, *some, _typical(gradients))
+                        what, off = max((what, off), ("gradient", other), key=lambda one: one[1].ratio)
+                    shapes = "" if what == "gradient" else _shapes(got["value"], wanted["value"])
+                    by = f"that of {column} ({record.versions[column]})"
+                    found.add(name, off, f"{what}{shapes} differs from {by}", batch=case)
 
-    @staticmethod
-    def _typical(results: Mapping[str, Any], what: str) -> float:
-        arrays = [result[what] for result in results.values() if result[what] is not None]
-        sizes = [compare.largest(flat(array) if what == "gradient" else array) for array in arrays]
-        return float(np.median(sizes)) if sizes else 1.0
-
-    def _value(
-        self, run: Run, case: Case, got: Any, wanted: Any, typical: float, name: str, by: str, found: Findings
-    ) -> bool:
-        """Judge a value, and return whether it is the same."""
-        if np.shape(got) != np.shape(wanted):
-            shapes = f"value of shape {list(np.shape(got))}, expected {list(np.shape(wanted))}"
-            found.fail(name, f"{shapes}: it differs from {by}", batch=case)
-            return False
+    def _of_values(self, run: Run, case: Case, got: Any, wanted: Any, typical: float) -> Difference:
         tolerance = run.value_share * max(compare.largest(wanted), typical)
-        if (truth := self.record.truths.get(case.name)) is not None and truth.value.shape == np.shape(wanted):
+        truth = self.record.truths.get(case.name)
+        if truth is not None and truth.value.shape == np.shape(wanted):
             tolerance = tolerance + np.nan_to_num(truth.moved)
-        off = compare.difference(got, wanted, tolerance)
-        found.add(name, off, f"value differs from {by}", batch=case)
-        return off.ratio <= 1
+        return compare.difference(got, wanted, tolerance)
 
-    def _gradient(
-        self, run: Run, case: Case, got: Any, wanted: Any, typical: float, name: str, by: str, found: Findings
-    ) -> None:
-        if got.size != wanted.size:
-            found.fail(name, f"gradient of {got.size} numbers, expected {wanted.size}: it differs from {by}")
-            return
+    def _of_gradients(self, run: Run, case: Case, got: Any, wanted: Any, typical: float) -> Difference:
         tolerance: Any = run.gradient_share * max(compare.largest(wanted), typical, 1e-30)
         truth = self.record.truths.get(case.name)
-        if truth is not None and truth.slopes is not None:
+        if truth is not None and truth.slopes is not None and got.size == wanted.size:
             slopes = truth.slopes
             tolerance = np.maximum(tolerance, gradient_tolerance(case, truth, run.gradient_share, typical))
             # At a kink, or where slopes are not known, another gradient may be as right.
             kink = (slopes.upper - slopes.lower > tolerance) & (slopes.off(got) <= tolerance)
             free = kink | slopes.open | ~np.isfinite(slopes.error)
             wanted = np.where(free & np.isfinite(got) & np.isfinite(wanted), got, wanted)
-        found.add(name, compare.difference(got, wanted, tolerance), f"gradient differs from {by}", batch=case)
+        return compare.difference(got, wanted, tolerance)
+
+
+def _typical(arrays: list[Any]) -> float:
+    """Return the median of the largest numbers."""
+    return float(np.median([compare.largest(array) for array in arrays])) if arrays else 1.0
+
+
+def _shapes(got: Any, wanted: Any) -> str:
+    if np.shape(got) == np.shape(wanted):
+        return ""
+    return f" of shape {list(np.shape(got))}, where {list(np.shape(wanted))} is expected,"
