@@ -25,7 +25,7 @@ __all__ += ["DiceLoss", "FocalLoss", "FocalTverskyLoss", "GeneralizedDiceLoss", 
 __all__ += ["LovaszLoss", "MCCLoss", "TverskyLoss", "UnifiedFocalLoss"]
 __all__ += ["ConfusionMatrix", "DiceCoefficient", "JaccardIndex", "MatthewsCorrelation", "Precision", "Recall"]
 __all__ += ["RowsWithoutPositives", "Specificity"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _REGISTERED = ("multiloss.losses", "multiloss.metrics")
 _register_on_keras_import.load(_REGISTERED)
