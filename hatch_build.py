@@ -1,7 +1,7 @@
 """What a package index shows: project URLs, and the README with links that work there.
 
-Both follow from `home` in pyproject.toml, the address of the repository, which a publisher fills in. Without it there are
-no URLs, and what would be a link or a picture in the README is plain text or left out.
+Both follow from `home` in pyproject.toml, the address of the repository, which a publisher fills in. Without it there
+are no URLs, and what would be a link or a picture in the README is plain text or left out.
 """
 
 import re

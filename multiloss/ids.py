@@ -46,7 +46,7 @@ def encode_ids(ids: Any, *, wide: bool = False) -> np.ndarray:
             outside [-2^63, 2^64), and for negative integers together with integers of 2^63 and more, which do not fit
             into 64 bits. For the same reason, codes of -1 and 2^64 - 1 from two different calls are equal.
 
-    Example:
+    Examples:
         >>> from multiloss import encode_ids
         >>> encode_ids([7, -1]).tolist()
         [7, -1]

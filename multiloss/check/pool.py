@@ -345,7 +345,7 @@ class Worker:
 class Workers:
     """Workers that are kept between checks, since importing a framework takes longer than most checks.
 
-    Example:
+    Examples:
         >>> from multiloss.check import Workers, check_loss
         >>> with Workers() as workers:  # doctest: +SKIP
         ...     for name in ("Dice", "Huber"):

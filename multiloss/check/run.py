@@ -95,7 +95,7 @@ def check_loss(
             other arguments, or if the oracle cannot be called with them.
         OSError: if the file of known failures cannot be read.
 
-    Example:
+    Examples:
         >>> from multiloss.check import check_loss
         >>> report = check_loss("keras.losses:MeanSquaredError", backends=["jax"])  # doctest: +SKIP
         >>> report.ok  # doctest: +SKIP

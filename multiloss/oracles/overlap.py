@@ -223,7 +223,7 @@ def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
         ValueError: for different shapes, words that no option has, options of classes in binary mode, and
             `soft_label` together with `squared`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.dice([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], smooth=0)
         array([0.25])
@@ -241,7 +241,7 @@ def jaccard(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> An
         mask: as in `dice`.
         **options: as in `dice`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.jaccard([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], smooth=0)
         array([0.4])
@@ -263,7 +263,7 @@ def tversky(
         mask: as in `dice`.
         **options: as in `dice`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.tversky([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], alpha=0, beta=1, smooth=0)
         array([0.25])
@@ -293,7 +293,7 @@ def focal_tversky(
         mask: as in `dice`.
         **options: as in `dice`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.focal_tversky([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], alpha=0, beta=1, gamma=2, smooth=0)
         array([0.0625])
@@ -317,7 +317,7 @@ def log_cosh_dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any)
         mask: as in `dice`.
         **options: as in `dice`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.log_cosh_dice([[1, 1, 0, 0]], [[1.0, 0.5, 0.5, 0.0]], smooth=0).round(4)
         array([0.0309])
@@ -340,7 +340,7 @@ def generalized_dice(y_true: Any, y_pred: Any, *, weighting: str = "square", mas
         mask: as in `dice`.
         **options: as in `dice`, without `average`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.generalized_dice([[0, 0, 1]], [[[1, 0], [0, 1], [0, 1]]], mode="multiclass", smooth=0)
         array([0.33333333])
@@ -376,7 +376,7 @@ def mcc(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Any) -> Any:
         mask: as in `dice`.
         **options: as in `dice`, without `soft_label`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.mcc([[1, 1, 0, 0]], [[1, 1, 1, 1]], smooth=0)
         array([1.])
@@ -416,7 +416,7 @@ def cross_entropy(
     Raises:
         ValueError: as in `dice`, and for a `pos_weight` or a `weighted_mean` that the mode does not have.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.cross_entropy([[1, 0]], [[0.5, 0.25]]).round(4)
         array([0.4904])
@@ -452,7 +452,7 @@ def focal(
     Raises:
         ValueError: as in `dice`, and for an `alpha` outside [0, 1] or in multiclass mode.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.focal([[1, 0]], [[0.5, 0.25]]).round(4)
         array([0.0956])
@@ -511,7 +511,7 @@ def dice_cross_entropy(
         mask: as in `dice`.
         **options: as in `dice`; `average` is "macro" or "micro".
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.dice_cross_entropy([[1, 0]], [[0.5, 0.25]], smooth=0).round(4)
         array([0.919])
@@ -541,7 +541,7 @@ def dice_focal(
         mask: as in `dice`.
         **options: as in `dice`; `average` is "macro" or "micro".
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.dice_focal([[1, 0]], [[0.5, 0.25]], smooth=0).round(4)
         array([0.5242])
@@ -574,12 +574,13 @@ def unified_focal(
         y_pred: as in `dice`.
         weight: of the Tversky part.
         delta: weight of false negatives.
-        gamma: the exponent of the focal part, and 1 minus that of the Tversky part.
+        gamma: the exponent of the focal part, and 1 minus that of the Tversky part, of which what is below 0, as two
+            `smooth` can make it, counts as 0.
         symmetric: whether background is treated as foreground is.
         mask: as in `dice`.
         **options: as in `dice`, without `average` and `soft_label`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.unified_focal([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]]).round(4)
         array([0.272])
@@ -588,8 +589,9 @@ def unified_focal(
     exclusive = o["mode"] == "multiclass"
 
     def missed(x: _Pixels, background: bool) -> float:
-        value = max(_unless_empty(lambda x: _tversky(x, 1 - delta, delta, o), x, o), 0.0)
-        return value if background and not symmetric else value ** (1 - gamma)
+        value = _unless_empty(lambda x: _tversky(x, 1 - delta, delta, o), x, o)
+        exponent = 1.0 if background and not symmetric else 1 - gamma
+        return value if exponent == 1 else max(value, 0.0) ** exponent
 
     def surprise(t: np.ndarray, p: np.ndarray, background: bool) -> Any:
         share = 1 - delta if background else delta
@@ -624,7 +626,7 @@ def lovasz(y_true: Any, y_pred: Any, *, hinge: bool = False, mask: Any = None, *
         mask: as in `dice`.
         **options: as in `dice`, without `soft_label`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.lovasz([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]]).round(4)
         array([0.3667])
@@ -658,7 +660,7 @@ def cldice(y_true: Any, y_pred: Any, *, iterations: int = 3, mask: Any = None, *
         mask: as in `dice`; where it is 0 there is no neighbour.
         **options: as in `dice`, without `soft_label`.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.cldice([[[0, 1, 0], [0, 1, 0], [0, 1, 0]]], [[[1, 0, 1], [0, 1, 0], [0, 0, 0]]], smooth=0)
         array([0.66666667])
@@ -725,7 +727,7 @@ def dice_coef(y_true: Any, y_pred: Any, smooth: float = 1e-5, thresh: float | No
     Raises:
         ValueError: for different shapes, a negative smooth, a thresh outside (0, 1).
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.dice_coef([1, 1, 0], [0.9, 0.2, 0.1], smooth=1, thresh=0.5)
         0.75
@@ -760,7 +762,7 @@ def dice_loss(smooth: float = 1e-5, thresh: float | None = None) -> Callable[[An
     Returns:
         A function whose value is a float.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.dice_loss(smooth=1)([1, 1, 0], [1, 0, 0])
         -0.75

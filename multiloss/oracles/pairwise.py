@@ -27,7 +27,7 @@ def pairwise_user_loss(
     Raises:
         ValueError: for wrong ranks, different batch sizes, float ids that are not whole numbers, a negative margin.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.pairwise_user_loss(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], margin=1)
         array([ 2.,  2., -1.])
@@ -67,7 +67,7 @@ def contrastive(
     Raises:
         ValueError: for wrong ranks, different batch sizes, float labels that are not whole, a negative margin.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.contrastive(["ann", "ann", "bob"], [[0, 0], [3, 4], [0, 1]], pos_margin=1, neg_margin=4)
         array([6.25, 4.  , 2.25])
@@ -101,7 +101,7 @@ def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **optio
     Raises:
         ValueError: for wrong ranks, different batch sizes, float labels that are not whole, a temperature <= 0.
 
-    Example:
+    Examples:
         >>> from multiloss import oracles
         >>> oracles.supcon(["ann", "ann", "bob"], [[1, 0], [2, 0], [0, 3]], temperature=1).round(3)
         array([0.313, 0.313, 0.   ])

@@ -137,7 +137,7 @@ class OverlapLoss(Loss, Options):
             that do not match (only weights are broadcast), for values out of range (see `validate`); in `call` and the
             functions, for predictions with a Keras mask.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import OverlapLoss
         >>> class ErrorRate(OverlapLoss):
         ...     def losses(self, counts):

@@ -38,7 +38,7 @@ class BatchDiceLoss(OverlapLoss):
         TypeError, ValueError: as `dice_coef`: in the constructor for its parameters, at a call for the data; ValueError
             for a `sample_weight` or a mask that does not fit `y_pred`.
 
-    Example:
+    Examples:
         >>> from multiloss import BatchDiceLoss
         >>> float(BatchDiceLoss(smooth=1.0, thresh=0.5)([[1, 1, 0]], [[0.9, 0.2, 0.1]]))  # -(2 * 1 + 1) / (2 + 1 + 1)
         -0.75
@@ -93,7 +93,7 @@ def dice_loss(
     survives `model.save` and `load_model` with no `custom_objects`, in any process that has imported `multiloss`.
     `BatchDiceLoss` describes the arguments, weights and masks.
 
-    Example:
+    Examples:
         >>> from multiloss import dice_loss
         >>> loss = dice_loss(smooth=1.0, thresh=0.5)
         >>> float(loss([[1, 1, 0]], [[0.9, 0.2, 0.1]]))
@@ -134,7 +134,7 @@ def dice_coef(
 
     Cost: linear in the number of pixels, in time and in memory.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from multiloss import dice_coef
         >>> truth = np.array([[1, 1, 0, 0]])

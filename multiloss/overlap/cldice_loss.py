@@ -37,7 +37,7 @@ class ClDiceLoss(OverlapLoss):
         **options: as in `OverlapLoss`, but for `squared`, `soft_label` and `label_smoothing`. Where a mask is 0, there
             is no image: skeletons are as if it ended there.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from multiloss import ClDiceLoss
         >>> truth = np.zeros((1, 5, 7))
@@ -135,7 +135,7 @@ def cldice(
 ) -> Tensor:
     """Values of samples `[B]` of `ClDiceLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from multiloss.losses import cldice
         >>> line = np.eye(5)[None]

@@ -34,7 +34,7 @@ class CombinedLoss(Loss):
         TypeError, ValueError: for losses that are none, or other weights; at a call as each loss, and for values that
             do not have the same shape.
 
-    Example:
+    Examples:
         >>> import keras
         >>> from multiloss import CombinedLoss, DiceLoss
         >>> loss = CombinedLoss([DiceLoss(), keras.losses.BinaryCrossentropy()], weights=[1, 0.5])

@@ -49,7 +49,7 @@ class ConfusionMatrix(StreamingMetric):
     Raises:
         TypeError, ValueError: as `DiceCoefficient`, and for a `sample_weight` of classes.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import ConfusionMatrix
         >>> metric = ConfusionMatrix(num_classes=3, sparse_y_pred=True)
         >>> metric.update_state([0, 1, 1, 2], [0, 1, 2, 2])

@@ -35,7 +35,7 @@ class CrossEntropyLoss(OverlapLoss):
             many they are, as `torch.nn.CrossEntropyLoss(weight=...)` does for hard labels, with `batch=True`.
         **options: as in `OverlapLoss`, but for `average`, `smooth`, `squared`, `soft_label`, `empty` and `thresh`.
 
-    Example:
+    Examples:
         >>> from multiloss import CrossEntropyLoss
         >>> round(float(CrossEntropyLoss()([[1, 0]], [[0.5, 0.25]])), 4)  # (log(2) + log(4 / 3)) / 2
         0.4904
@@ -74,7 +74,7 @@ def cross_entropy(
 ) -> Tensor:
     """Values of samples `[B]` of `CrossEntropyLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import cross_entropy
         >>> round(float(cross_entropy([[1, 0]], [[0.5, 0.25]])[0]), 4)
         0.4904

@@ -47,7 +47,7 @@ class DiceCrossEntropyLoss(_DiceAndPixels):
         **options: as in `OverlapLoss`, for both where both have it; `average` is not None. With `empty="skip"`, a
             sample without any class stays in the mean over samples, since its pixels count.
 
-    Example:
+    Examples:
         >>> from multiloss import DiceCrossEntropyLoss
         >>> round(float(DiceCrossEntropyLoss()([[1, 0]], [[0.5, 0.25]])), 4)  # 1 - 1 / 1.75 + 0.4904
         0.919
@@ -70,7 +70,7 @@ class DiceFocalLoss(_DiceAndPixels):
         pixel_weight: a finite number >= 0.
         **options: as in `DiceCrossEntropyLoss`.
 
-    Example:
+    Examples:
         >>> from multiloss import DiceFocalLoss
         >>> round(float(DiceFocalLoss()([[1, 0]], [[0.5, 0.25]])), 4)  # 1 - 1 / 1.75 + 0.0956
         0.5242
@@ -98,7 +98,7 @@ def dice_cross_entropy(
 ) -> Tensor:
     """Values of samples `[B]` of `DiceCrossEntropyLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import dice_cross_entropy
         >>> round(float(dice_cross_entropy([[1, 0]], [[0.5, 0.25]])[0]), 4)
         0.919
@@ -118,7 +118,7 @@ def dice_focal(
 ) -> Tensor:
     """Values of samples `[B]` of `DiceFocalLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import dice_focal
         >>> round(float(dice_focal([[1, 0]], [[0.5, 0.25]])[0]), 4)
         0.5242

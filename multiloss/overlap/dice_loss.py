@@ -27,7 +27,7 @@ class DiceLoss(OverlapLoss):
     Dice 1945, "Measures of the Amount of Ecologic Association Between Species"; as a loss, Milletari et al. 2016,
     arXiv:1606.04797. `OverlapLoss` describes the arguments and the data.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from multiloss import DiceLoss
         >>> loss = DiceLoss(from_logits=True, include_background=False)
@@ -44,7 +44,7 @@ class DiceLoss(OverlapLoss):
 def dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Unpack[RatioOptions]) -> Tensor:
     """Values of samples `[B]` of `DiceLoss`. `OverlapLoss` describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import dice
         >>> truth, soft = [[1, 1, 0, 0], [0, 0, 0, 0]], [[0.9, 0.4, 0.2, 0.1], [0.0, 0.0, 0.0, 0.4]]
         >>> [round(float(value), 4) for value in dice(truth, soft)]  # 1 - 2 * 1.3 / (2 + 1.6), and the mean prediction

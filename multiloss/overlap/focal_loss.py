@@ -31,7 +31,7 @@ class FocalLoss(OverlapLoss):
             of the negatives. Not for multiclass mode, which has `class_weight`.
         **options: as in `CrossEntropyLoss`.
 
-    Example:
+    Examples:
         >>> from multiloss import FocalLoss
         >>> round(float(FocalLoss()([[1, 0]], [[0.5, 0.25]])), 4)  # (0.25 log(2) + 0.0625 log(4 / 3)) / 2
         0.0956
@@ -62,7 +62,7 @@ def focal(
 ) -> Tensor:
     """Values of samples `[B]` of `FocalLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import focal
         >>> round(float(focal([[1, 0]], [[0.5, 0.25]])[0]), 4)
         0.0956

@@ -30,7 +30,7 @@ class FocalTverskyLoss(OverlapLoss):
         gamma: the exponent, a finite number > 0 (at least 1.2e-38).
         **options: as in `TverskyLoss`; `empty` sets the loss before the power.
 
-    Example:
+    Examples:
         >>> from multiloss import FocalTverskyLoss
         >>> round(float(FocalTverskyLoss()([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 4)  # 0.3085 ** 0.75
         0.414
@@ -62,7 +62,7 @@ def focal_tversky(
 ) -> Tensor:
     """Values of samples `[B]` of `FocalTverskyLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import focal_tversky
         >>> round(float(focal_tversky([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])[0]), 4)
         0.414

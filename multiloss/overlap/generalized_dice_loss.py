@@ -36,7 +36,7 @@ class GeneralizedDiceLoss(OverlapLoss):
         **options: as in `OverlapLoss`, but for `average`; `class_weight` multiplies the weights, and "skip" leaves
             absent classes out.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from multiloss import GeneralizedDiceLoss
         >>> soft = np.array([[[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]])
@@ -73,7 +73,7 @@ def generalized_dice(
 ) -> Tensor:
     """Values of samples `[B]` of `GeneralizedDiceLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> from multiloss.losses import generalized_dice
         >>> soft = np.array([[[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]])

@@ -24,7 +24,7 @@ class JaccardLoss(OverlapLoss):
     Jaccard 1912, "The distribution of the flora in the alpine zone"; as a loss, Rahman and Wang 2016, "Optimizing
     intersection-over-union in deep neural networks for image segmentation". `OverlapLoss` describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss import JaccardLoss
         >>> round(float(JaccardLoss()([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 4)  # 1 - 1.3 / 2.3
         0.4348
@@ -38,7 +38,7 @@ class JaccardLoss(OverlapLoss):
 def jaccard(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Unpack[RatioOptions]) -> Tensor:
     """Values of samples `[B]` of `JaccardLoss`. `OverlapLoss` describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import jaccard
         >>> round(float(jaccard([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])[0]), 4)
         0.4348

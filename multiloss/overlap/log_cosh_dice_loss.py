@@ -23,7 +23,7 @@ class LogCoshDiceLoss(OverlapLoss):
 
     Jadon 2020, arXiv:2006.14822, section II-L. `OverlapLoss` describes the arguments; `empty` sets d.
 
-    Example:
+    Examples:
         >>> from multiloss import LogCoshDiceLoss
         >>> round(float(LogCoshDiceLoss()([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 4)  # log(cosh(0.2778))
         0.0381
@@ -42,7 +42,7 @@ class LogCoshDiceLoss(OverlapLoss):
 def log_cosh_dice(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Unpack[RatioOptions]) -> Tensor:
     """Values of samples `[B]` of `LogCoshDiceLoss`. `OverlapLoss` describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import log_cosh_dice
         >>> round(float(log_cosh_dice([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])[0]), 4)
         0.0381

@@ -36,7 +36,7 @@ class LovaszLoss(OverlapLoss):
             `across_replicas`. Truth must be hard, and a pixel of weight w counts as w pixels. The formula gives the
             largest error for a class without truth (`empty="formula"`).
 
-    Example:
+    Examples:
         >>> from multiloss import LovaszLoss
         >>> round(float(LovaszLoss()([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 4)  # 0.6 / 2 + 0.2 / 6 + 0.1 / 3
         0.3667
@@ -78,7 +78,7 @@ def lovasz(
 ) -> Tensor:
     """Values of samples `[B]` of `LovaszLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import lovasz
         >>> round(float(lovasz([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])[0]), 4)
         0.3667

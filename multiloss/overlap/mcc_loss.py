@@ -31,7 +31,7 @@ class MCCLoss(OverlapLoss):
     Args:
         **options: as in `OverlapLoss`, but for `squared` and `soft_label`, and `smooth` is one number.
 
-    Example:
+    Examples:
         >>> from multiloss import MCCLoss
         >>> round(float(MCCLoss()([[1, 1, 0, 0]], [[1.0, 0.0, 0.0, 0.0]])), 3)  # 1 - 2 / sqrt(1 * 2 * 2 * 3)
         0.423
@@ -62,7 +62,7 @@ def _root(x: Tensor) -> Tensor:
 def mcc(y_true: Any, y_pred: Any, *, mask: Any = None, **options: Unpack[RatioOptions]) -> Tensor:
     """Values of samples `[B]` of `MCCLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import mcc
         >>> round(float(mcc([[1, 1, 0, 0]], [[1.0, 0.0, 0.0, 0.0]])[0]), 3)
         0.423

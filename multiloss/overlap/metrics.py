@@ -62,7 +62,7 @@ class DiceCoefficient(IndexMetric):
         TypeError, ValueError: as `DiceLoss`, and for options that exclude each other. An index beyond its range, of
             truth that was not checked, is NaN.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import DiceCoefficient
         >>> metric = DiceCoefficient(thresh=0.5)
         >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])  # tp 1, fn 1
@@ -86,7 +86,7 @@ class JaccardIndex(IndexMetric):
 
     Else as `DiceCoefficient`, with the same arguments. Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import JaccardIndex
         >>> metric = JaccardIndex(mode="multiclass", average=None)
         >>> metric.update_state([[0, 1, 1]], [[[0.7, 0.3], [0.2, 0.8], [0.6, 0.4]]])
@@ -110,7 +110,7 @@ class Precision(IndexMetric):
     0 for a class that is true somewhere and predicted nowhere. Else as `DiceCoefficient`, with the same arguments.
     Fawcett 2006, doi:10.1016/j.patrec.2005.10.010, section 2.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import Precision
         >>> metric = Precision()
         >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.7, 0.1]])  # tp 1, fp 1
@@ -134,7 +134,7 @@ class Recall(IndexMetric):
     0 for a class that is predicted somewhere and true nowhere. Else as `DiceCoefficient`, with the same arguments.
     Fawcett 2006, doi:10.1016/j.patrec.2005.10.010, section 2.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import Recall
         >>> metric = Recall()
         >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])  # tp 1, fn 1
@@ -158,7 +158,7 @@ class Specificity(IndexMetric):
     0 for a class that is true everywhere. Else as `DiceCoefficient`, with the same arguments.
     Fawcett 2006, doi:10.1016/j.patrec.2005.10.010, section 2.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import Specificity
         >>> metric = Specificity()
         >>> metric.update_state([[1, 0, 0, 0, 0]], [[0.9, 0.7, 0.2, 0.1, 0.1]])  # tn 3, fp 1
@@ -185,7 +185,7 @@ class MatthewsCorrelation(IndexMetric):
 
     Matthews 1975, doi:10.1016/0005-2795(75)90109-9; R_K: Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import MatthewsCorrelation
         >>> metric = MatthewsCorrelation()
         >>> metric.update_state([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])  # tp 1, fn 1, tn 2

@@ -30,7 +30,7 @@ class TverskyLoss(OverlapLoss):
         **options: as in `OverlapLoss`. `squared=True` takes `alpha` equal to `beta`: with squares only the sum of false
             positives and false negatives, `sum((p - t)^2)`, is never negative; each by itself may be.
 
-    Example:
+    Examples:
         >>> from multiloss import TverskyLoss
         >>> round(float(TverskyLoss(0.3, 0.7)([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 4)  # 1 - 1.3 / 1.88
         0.3085
@@ -56,7 +56,7 @@ def tversky(
 ) -> Tensor:
     """Values of samples `[B]` of `TverskyLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import tversky
         >>> round(float(tversky([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]], alpha=0.3, beta=0.7)[0]), 4)
         0.3085

@@ -41,7 +41,7 @@ class UnifiedFocalLoss(OverlapLoss):
         **options: as in `OverlapLoss`, but for `average`, `classes`, `include_background`, `squared`, `soft_label` and
             `thresh`. With `empty="skip"`, a sample without any class stays in the mean over samples: its pixels count.
 
-    Example:
+    Examples:
         >>> from multiloss import UnifiedFocalLoss
         >>> round(float(UnifiedFocalLoss()([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])), 4)
         0.272
@@ -109,7 +109,7 @@ def unified_focal(
 ) -> Tensor:
     """Values of samples `[B]` of `UnifiedFocalLoss`, which describes the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import unified_focal
         >>> round(float(unified_focal([[1, 1, 0, 0]], [[0.9, 0.4, 0.2, 0.1]])[0]), 4)
         0.272

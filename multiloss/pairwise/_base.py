@@ -137,7 +137,7 @@ class PairwiseLoss(Loss):
             per row, or symbolic inputs of a functional model outside of a layer; and, on each replica, if replicas
             differ in the number of features, in dtype, or in whether they pass weights.
 
-    Example:
+    Examples:
         >>> from keras import ops
         >>> from multiloss.losses import PairwiseLoss
         >>> class HardestPair(PairwiseLoss):

@@ -30,7 +30,7 @@ class ContrastiveLoss(PairwiseLoss):
         neg_margin: a finite number >= 0: the distance from which pairs of different labels have no loss.
         **options: as in `PairwiseLoss`, which also describes inputs, outputs and cost.
 
-    Example:
+    Examples:
         >>> from multiloss import ContrastiveLoss
         >>> x = [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]
         >>> round(float(ContrastiveLoss(neg_margin=4)([7, 7, 9], x)), 3)  # (5^2 / 2 + 3^2 / 2) / 3
@@ -61,7 +61,7 @@ def contrastive(
 ) -> Tensor:
     """Return the rows `[B]` of `ContrastiveLoss`; see there for the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import contrastive
         >>> x = [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]]  # distances 5, 1 and 4.243
         >>> [round(float(row), 3) for row in contrastive([7, 7, 9], x, pos_margin=1, neg_margin=4)]

@@ -34,7 +34,7 @@ class RowsWithoutPositives(keras.metrics.Mean):  # type: ignore[misc]  # Keras h
     Raises:
         TypeError, ValueError: as the losses, for labels `[B]` or `[B, K]` and embeddings `[B, D]`.
 
-    Example:
+    Examples:
         >>> from multiloss.metrics import RowsWithoutPositives
         >>> metric = RowsWithoutPositives()
         >>> metric.update_state([7, 7, 9], [[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])

@@ -31,7 +31,7 @@ class SupConLoss(PairwiseLoss):
         temperature: t, a finite number > 0 (at least 1.2e-38), in units of a cosine.
         **options: as in `PairwiseLoss`, which also describes inputs, outputs and cost.
 
-    Example:
+    Examples:
         >>> from multiloss import SupConLoss
         >>> round(float(SupConLoss(temperature=1)([7, 7, 9], [[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])), 3)
         0.209
@@ -62,7 +62,7 @@ class SupConLoss(PairwiseLoss):
 def supcon(labels: Any, embeddings: Any, /, *, temperature: float = 0.1, **options: Unpack[PairOptions]) -> Tensor:
     """Return the rows `[B]` of `SupConLoss`; see there for the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import supcon  # log(1 + exp(-1)); the last row has no positive
         >>> [round(float(row), 3) for row in supcon([7, 7, 9], [[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]], temperature=1)]
         [0.313, 0.313, 0.0]

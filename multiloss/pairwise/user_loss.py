@@ -29,7 +29,7 @@ class PairwiseUserLoss(PairwiseLoss):
         pairs: "sum" or "mean" over the pairs of a row.
         **options: as in `PairwiseLoss`, which also describes inputs, outputs and cost.
 
-    Example:
+    Examples:
         >>> from multiloss import PairwiseUserLoss  # 5 - 1 - 4.243
         >>> round(float(PairwiseUserLoss(reduction="sum")([7, 7, 9], [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])), 3)
         -0.243
@@ -62,7 +62,7 @@ def pairwise_user_loss(
 ) -> Tensor:
     """Return the rows `[B]` of `PairwiseUserLoss`; see there for the arguments.
 
-    Example:
+    Examples:
         >>> from multiloss import pairwise_user_loss  # distances 5, 1 and 4.243
         >>> [round(float(row), 3) for row in pairwise_user_loss([7, 7, 9], [[0.0, 0.0], [3.0, 4.0], [0.0, 1.0]])]
         [2.0, 0.379, -2.621]

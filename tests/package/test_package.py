@@ -18,7 +18,6 @@ import multiloss
 from multiloss import losses, metrics
 
 PACKAGE = Path(multiloss.__file__).parent
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 MODULES = sorted(
     "multiloss." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
@@ -74,7 +73,6 @@ def test_a_loss_is_exported_and_has_an_oracle_and_a_case():
         ]
         for name in {name for module in modules for name in getattr(module, "__all__", [])} - {*metrics.__all__}:
             assert name in losses.__all__, f"{name} is missing from multiloss/losses.py"
-            assert f"`{name}" in README, f"{name} is missing from README.md"
             assert name in covered | made, f"{name} is missing from CASES in tests/cases.py"
             if name.islower():
                 assert name in multiloss.oracles.__all__, f"{name} is missing from multiloss/oracles"
@@ -126,7 +124,7 @@ def public_objects():
 @pytest.mark.parametrize("public", list(public_objects()))
 def test_docstrings_are_complete_and_their_examples_run(public):
     assert re.search("Args:|the arguments|the same arguments|Attributes:", public.__doc__)
-    assert "Example:" in public.__doc__
+    assert "Examples:" in public.__doc__
     examples = doctest.DocTestFinder(recurse=False).find(public, public.__name__)
     assert examples
     assert examples[0].examples

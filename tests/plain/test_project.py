@@ -1,7 +1,10 @@
 """What the project's files say of each other: commands, versions, links."""
 
 import configparser
+import importlib.util
 import re
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -27,7 +30,7 @@ def test_the_main_job_is_one_command():
 
 
 @pytest.mark.parametrize(
-    "document", ["README.md", "CONTRIBUTING.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))]
+    "document", ["README.md", "CONTRIBUTING.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("docs/**/*.md"))]
 )
 def test_links_and_pictures_exist(document):
     targets = re.findall(r"\]\(([^)#]+)\)", (ROOT / document).read_text(encoding="utf-8"))
@@ -36,9 +39,43 @@ def test_links_and_pictures_exist(document):
         assert target.startswith("https://") or (ROOT / document).parent.joinpath(target).exists(), target
 
 
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 120
+
+
+@pytest.fixture
+def hook(monkeypatch):
+    """The metadata hook, without hatchling."""
+    monkeypatch.setitem(
+        sys.modules, "hatchling.metadata.plugin.interface", types.SimpleNamespace(MetadataHookInterface=object)
+    )
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_package_index_gets_links_that_work_there(hook):
+    text = "[a](docs/a.md), ![b](docs/b.png), [c](https://example.org)"
+    assert hook.described(text, "") == "a, , [c](https://example.org)"
+    there = (
+        "[a](https://host/me/blob/main/docs/a.md), ![b](https://host/me/raw/main/docs/b.png), [c](https://example.org)"
+    )
+    assert hook.described(text, "https://host/me") == there
+    assert hook.urls("") == {}
+    assert hook.urls("https://host/me")["Issues"] == "https://host/me/issues"
+    assert not re.findall(r"\]\((?!https)", hook.described(README, ""))
+
+
+def test_the_version_is_the_same_everywhere():
+    version = re.search(r'__version__ = "(.*)"', (ROOT / "multiloss/__init__.py").read_text())[1]
+    assert f"version: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
 def test_every_folder_of_tests_is_run_by_an_environment():
     folders = {f"tests/{path.parent.name}" for path in ROOT.glob("tests/*/test_*.py")}
-    names = ("testenv", "testenv:libraries", "testenv:corpora")
+    names = ("testenv", "testenv:docs", "testenv:libraries", "testenv:corpora")
     commands = "".join(TOX[name]["commands"] for name in names)
     assert folders == set(re.findall(r"tests/\w+", commands))
 

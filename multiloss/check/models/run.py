@@ -76,7 +76,7 @@ def compare_training(
         CheckError, TargetError: both are ValueErrors: if the model cannot be built or called anywhere, if data do not
             fit, or an argument is out of range.
 
-    Example:
+    Examples:
         >>> from multiloss.check import compare_training
         >>> compare_training("my_project.py:build", "my_project.py:batches", steps=5).ok  # doctest: +SKIP
         True

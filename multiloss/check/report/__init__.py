@@ -122,26 +122,25 @@ class Report:
         or one of the strings "inf", "-inf" and "nan".
 
         Returns:
-            A dictionary of
+            A dictionary with the keys of the text below.
 
-            - schema (integer): 1
-            - ok (boolean): no failure counts, and at least one check was run
-            - verdict (string): the result in one line
-            - target (string), oracle (string or null), inputs (string), seed (integer), compared (string)
-            - versions (object: backend -> string), unchecked (object: backend -> string)
-            - seconds (number), notes (array of strings)
-            - fail_on (array of strings): the kinds of failures that count; those without a kind count always
-            - recorded (string): the file to which a record was written, or ""
-            - cells (array of objects):
-
-              - check, backend (strings)
-              - status (string): "pass", "fail", "known" (a known failure that fails), "unexpected pass" (a known
-                failure that passes), "not applicable" or "not checked"
-              - kind (string): of a failure, "wrong" (wrong numbers), "crash", "nan" (NaN or infinity), "setting" (a
-                setting gets lost) or ""
-              - detail (string, may be empty), error, tolerance (numbers or null), case, reproduce (strings or null)
-              - batch (string): the smallest failing batch as Python code, or ""
-              - errors (object: case -> number)
+        - schema (integer): 1
+        - ok (boolean): no failure counts, and at least one check was run
+        - verdict (string): the result in one line
+        - target (string), oracle (string or null), inputs (string), seed (integer), compared (string)
+        - versions (object: backend -> string), unchecked (object: backend -> string)
+        - seconds (number), notes (array of strings)
+        - fail_on (array of strings): the kinds of failures that count; those without a kind count always
+        - recorded (string): the file to which a record was written, or ""
+        - cells (array of objects), each with
+            - check, backend (strings)
+            - status (string): "pass", "fail", "known" (a known failure that fails), "unexpected pass" (a known failure
+              that passes), "not applicable" or "not checked"
+            - kind (string): of a failure, "wrong" (wrong numbers), "crash", "nan" (NaN or infinity), "setting" (one
+              that gets lost) or ""
+            - detail (string, may be empty), error, tolerance (numbers or null), case, reproduce (strings or null)
+            - batch (string): the smallest failing batch as Python code, or ""
+            - errors (object: case -> number)
         """
         cells = [
             vars(cell)

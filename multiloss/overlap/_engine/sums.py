@@ -29,7 +29,7 @@ class Counts:
     With `squared`, fp and fn are sums of squares minus tp; with `soft_label`, tp is a sum of minima. tn is a sum of
     products in any case. fp and fn are differences, within 1e-6 of the sums.
 
-    Example:
+    Examples:
         >>> from multiloss.losses import OverlapLoss
         >>> class MissedShare(OverlapLoss):
         ...     def losses(self, counts):
