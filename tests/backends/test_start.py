@@ -1,0 +1,37 @@
+"""The Python of the README and of the first pages runs on every backend."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from documents import blocks
+
+PAGES = ("README.md", "docs/start/from_numpy.md", "docs/start/segmentation.md")
+# In one process, since to import a framework takes longer than most of them; the blocks of a page go on from each other.
+PROGRAM = """
+import json, sys
+for page, blocks in json.load(sys.stdin).items():
+    names = {"__name__": "__main__"}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"{page}, block {number}", "exec"), names)
+    print(page)
+"""
+
+
+# That of the README's first command in the default tier.
+@pytest.mark.parametrize(
+    "backend", ["jax", *(pytest.param(backend, marks=pytest.mark.full) for backend in ("tensorflow", "torch"))]
+)
+def test_python_of_the_first_pages_runs(backend, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=json.dumps({page: blocks(page, "python") for page in PAGES}),
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {*PAGES} <= {*done.stdout.splitlines()}
