@@ -9,7 +9,7 @@ import pytest
 from documents import blocks
 
 PAGES = ("README.md", "docs/start/from_numpy.md", "docs/start/segmentation.md")
-# In one process, since to import a framework takes longer than most of them; the blocks of a page go on from each other.
+# In one process, since to import a framework takes longer than most; the blocks of a page go on from each other.
 PROGRAM = """
 import json, sys
 for page, blocks in json.load(sys.stdin).items():
