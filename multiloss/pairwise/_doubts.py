@@ -32,7 +32,7 @@ def flags_of_pairs(rows: Side, references: Side | None, seen: bool) -> str | Non
     return (
         "`labels` are classes of rows for ContrastiveLoss, which forms all pairs of a batch itself. If these are flags "
         "of ready-made pairs, and `embeddings` [B, 1] are distances or probabilities of them, it does not learn what "
-        "is meant: docs/pairwise.md has a loss for ready-made pairs."
+        "is meant: docs/concepts/pairs.md has a loss for ready-made pairs."
     )
 
 

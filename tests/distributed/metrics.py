@@ -1,7 +1,7 @@
 """Metrics of data on several devices, as a program: `python metrics.py ENGINE OUT.npz PLAN`; PLAN is not used.
 
 ENGINE: "data" (JAX, 4 devices), "mirrored" (TensorFlow, 2 logical devices) or "ddp" (torch, one of the processes of
-torchrun's variables, whose states are added up as docs/overlap.md says). Writes the results, and what they are to be.
+torchrun's variables, whose states are added up as docs/metrics.md says). Writes the results, and what they are to be.
 """
 
 import contextlib

@@ -13,7 +13,7 @@ from overlap import CLOSE
 
 from multiloss.losses import OverlapLoss
 
-PAGE = (Path(__file__).parents[2] / "docs/overlap.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/write_your_own.md").read_text(encoding="utf-8")
 # Each class is there in each sample, so that no ratio is 0 / 0.
 CLASSES = np.array([[0, 1, 2, 0, 1], [2, 2, 1, 0, 0], [1, 0, 2, 2, 1]])
 ONE_HOT = np.eye(3, dtype=int)[CLASSES]
@@ -152,7 +152,7 @@ def test_what_is_said_to_an_author():
 def test_the_loss_of_the_document_is_what_it_says():
     names = {"__name__": "document"}
     for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-        exec(compile(block, "docs/overlap.md", "exec"), names)
+        exec(compile(block, "docs/write_your_own.md", "exec"), names)
     parts = np.exp(names["logits"]) / np.exp(names["logits"]).sum(axis=-1, keepdims=True)
     each = balanced(np.eye(3)[names["labels"]], parts, share=0.3)
     np.testing.assert_allclose(ops.convert_to_numpy(names["values"]), each @ [0.2, 1, 1] / 2.2, **CLOSE)
