@@ -9,14 +9,13 @@ FORMULAS_AND_PROMPTS = re.compile(r"(?:(?<=\n\n)(?: {4}.*(?:\n|$))+|^ *(?:>>>|\.
 
 
 class Docstrings(griffe.Extension):
-    """Names sections with a `>>>` prompt as the parser of Google's style does, and links the names of losses."""
+    """Links the names of losses to their pages."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         """Change the docstring of a module, class, function or attribute."""
         if obj.docstring:
-            text = re.sub(r"^Example:$", "Examples:", obj.docstring.value, flags=re.MULTILINE)
-            code = FORMULAS_AND_PROMPTS.findall(text)
-            prose = [linked(part, obj.name) for part in FORMULAS_AND_PROMPTS.split(text)]
+            code = FORMULAS_AND_PROMPTS.findall(obj.docstring.value)
+            prose = [linked(part, obj.name) for part in FORMULAS_AND_PROMPTS.split(obj.docstring.value)]
             obj.docstring.value = "".join(a + b for a, b in zip(prose, [*code, ""], strict=True))
 
 

@@ -19,8 +19,8 @@ __all__ = ["BatchDiceLoss", "dice_coef", "dice_loss"]
 class BatchDiceLoss(OverlapLoss):
     """Minus `dice_coef` of the batch, from -1, for a perfect prediction, to 0: what `dice_loss` makes.
 
-    `DiceLoss` is something else: 1 minus the coefficient of each sample and class, in their mean. `DiceLoss(mode=
-    "binary", batch=True, average="micro", empty="formula")` is 1 plus this one.
+    `DiceLoss` is something else: 1 minus the coefficient of each sample and class, in their mean. This one plus 1 is
+    `DiceLoss(mode="binary", batch=True, average="micro", empty="formula")`.
 
     Weights and masks go into the sums: a `sample_weight` of shape `[B]`, or of any further leading axes of `y_pred`
     (each of size 1 or in full), and a Keras mask of such a shape weight the pixels, in the overlap as in the sizes. A
@@ -144,8 +144,8 @@ def dice_coef(
         >>> round(float(dice_coef(truth, soft, thresh=0.5)), 4)  # 2 * 1 / (2 + 1)
         0.6667
 
-    Source: Dice 1945, as in `DiceLoss`. `keras.losses.Dice` is 1 minus this, with `smooth` in the denominator only, so
-        that it calls two empty masks a total miss.
+    Dice 1945, as in `DiceLoss`. `keras.losses.Dice` is 1 minus this, with `smooth` in the denominator only, so that it
+    calls two empty masks a total miss.
     """
     return -BatchDiceLoss(smooth, thresh, validate=validate).call(y_true, y_pred)
 

@@ -22,7 +22,7 @@ class UnifiedFocalLoss(OverlapLoss):
 
         weight * T + (1 - weight) * F
         T = mean over classes of m_c^(1 - gamma) for foreground, and m_c (m_c^(1 - gamma) if symmetric) for background
-        m_c = 1 - tp / (tp + (1 - delta) fp + delta fn), smoothed as in `TverskyLoss`
+        m_c = 1 - tp / (tp + (1 - delta) fp + delta fn), smoothed as in TverskyLoss
         F = mean over pixels of -delta t log(p) (times (1 - p)^gamma if symmetric), summed over foreground classes,
             and -(1 - delta) t log(p) (1 - p)^gamma for background
 
