@@ -1,5 +1,6 @@
 """The site: built without a warning, whole by itself, every link and anchor there."""
 
+import ast
 import re
 import subprocess
 import sys
@@ -76,3 +77,32 @@ def test_the_search_knows_every_page(pages):
         assert name == "404.html" or f'"{name}' in text, name
     for word in ("semi-hard", "clDice", "straight-through", "encode_ids"):
         assert word in text, word
+
+
+def public(module):
+    """The names in `__all__` of a module, which is read and not imported."""
+    tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+    lists = [
+        node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        and "__all__" in ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
+    ]
+    return [name for one in lists if isinstance(one, ast.List) for name in ast.literal_eval(one)]
+
+
+@pytest.mark.parametrize(
+    ("home", "modules"),
+    [
+        ("losses", ["losses.py"]),
+        ("metrics", ["metrics.py"]),
+        ("oracles", ["oracles/overlap.py", "oracles/pairwise.py"]),
+        ("check", ["check/__init__.py"]),
+    ],
+)
+def test_every_public_name_is_described(home, modules, pages):
+    names = [name for module in modules for name in public(f"multiloss/{module}")]
+    assert len(names) > 5
+    anchors = set().union(*(page.anchors for page in pages.values()))
+    assert not [name for name in names if f"multiloss.{home}.{name}" not in anchors]
+    assert "multiloss.encode_ids" in anchors
