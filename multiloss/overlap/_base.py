@@ -47,8 +47,7 @@ class OverlapOptions(RatioOptions, total=False):
 class OverlapLoss(Loss, Options):
     """A loss of overlapping masks: a formula of true positives, false positives and false negatives.
 
-    The base class of the overlap losses, and of your own: `docs/write_your_own.md` writes one in ten lines. A subclass
-    defines
+    The base class of the overlap losses, and of your own (`docs/write_your_own.md`). A subclass defines
 
     - `losses(counts)`: the loss `[R, C]` of each ratio, from `counts.tp`, `counts.fp`, `counts.fn`, `counts.tn` and
       `counts.pixels`, all `[R, C]`. R is the batch size, or 1 with `batch=True`; C is the number of classes that count,

@@ -43,8 +43,7 @@ class PairOptions(TypedDict, total=False):
 class PairwiseLoss(Loss):
     """A loss over pairs: the pairs within a batch, or between its rows and reference rows.
 
-    The base class of the pairwise losses, and of your own: `docs/write_your_own.md` writes one in twenty lines. A
-    subclass defines
+    The base class of the pairwise losses, and of your own (`docs/write_your_own.md`). A subclass defines
 
     - `__init__`, which sets each parameter as an attribute of the same name and passes `**options` to
       `super().__init__`;

@@ -23,8 +23,7 @@ class ContrastiveLoss(PairwiseLoss):
 
     The mean of the rows is the mean over all pairs, whatever their labels. Hadsell, Chopra, LeCun, "Dimensionality
     reduction by learning an invariant mapping", CVPR 2006, equation 4, where `pos_margin` is 0. No pairs give 0.
-    Labels are classes of rows, not flags of ready-made pairs, for which `docs/concepts/pairs.md` has a loss: it warns
-    once.
+    Labels are classes of rows, not flags of ready-made pairs (`docs/concepts/pairs.md` has a loss): it warns once.
 
     Args:
         pos_margin: a finite number >= 0: the distance up to which pairs of one label have no loss.
