@@ -132,7 +132,7 @@ class Report:
         - seconds (number), notes (array of strings)
         - fail_on (array of strings): the kinds of failures that count; those without a kind count always
         - recorded (string): the file to which a record was written, or ""
-        - cells (array of objects), each with
+        - cells (array of objects):
             - check, backend (strings)
             - status (string): "pass", "fail", "known" (a known failure that fails), "unexpected pass" (a known failure
               that passes), "not applicable" or "not checked"
