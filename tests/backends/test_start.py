@@ -20,10 +20,9 @@ for page, blocks in json.load(sys.stdin).items():
 """
 
 
-# That of the README's first command in the default tier.
-@pytest.mark.parametrize(
-    "backend", ["jax", *(pytest.param(backend, marks=pytest.mark.full) for backend in ("tensorflow", "torch"))]
-)
+# In the default tier, `tests/pages` runs them on torch.
+@pytest.mark.full
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_python_of_the_first_pages_runs(backend, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

@@ -175,13 +175,10 @@ def test_a_device_that_is_not_there_is_told(backend, mine, workers):
         check_loss(mine, backends=[backend], device="tpu", workers=workers)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("backend", "products"),
-    [
-        *(pytest.param(*one, marks=pytest.mark.full) for one in (("tensorflow", "float32"), ("jax", "highest"))),
-        *(pytest.param(*one, marks=pytest.mark.full) for one in (("jax", "tensorfloat32"), ("torch", "highest"))),
-        ("torch", "high"),
-    ],
+    [("tensorflow", "float32"), ("jax", "highest"), ("jax", "tensorfloat32"), ("torch", "highest"), ("torch", "high")],
 )
 def test_the_precision_of_products_is_set_and_told(backend, products, mine, workers):
     precision = "tf32" if products in ("tensorfloat32", "high") else "float32"

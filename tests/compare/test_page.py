@@ -6,11 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from multiloss.check import Workers, asserting, check_loss, cli, compare_training
 
 PAGE = Path(__file__).parents[2] / "docs" / "ci.md"
 
 
+@pytest.mark.full
 def test_the_files_and_commands_of_the_page_hold_a_project_together(tmp_path, monkeypatch):
     blocks = re.findall(r"^```python\n# (\S+)\n(.*?)^```$", PAGE.read_text(), flags=re.MULTILINE | re.DOTALL)
     assert [name for name, _ in blocks] == ["my_project.py", "tests/test_backends.py"]

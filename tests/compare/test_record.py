@@ -111,6 +111,7 @@ def test_a_record_that_cannot_be_written_is_told_before_anything_runs(workers, t
         compare_training(*RIGHT, backends=["torch"], record=tmp_path / "none" / "ref.npz", workers=workers)
 
 
+@pytest.mark.full
 def test_the_precision_is_that_of_a_policy(workers, tmp_path):
     some = {"precision": "mixed_bfloat16", "device": "cpu", "workers": workers}
     report = compare_training(*RIGHT, **SIZES, **some, backends=["torch"], record=tmp_path / "ref.npz")
@@ -128,6 +129,7 @@ def test_in_every_precision_backends_agree(precision, workers):
     assert report.ok, report.text()
 
 
+@pytest.mark.full
 def test_a_device_that_is_not_there_leaves_nothing_to_compare(workers, tmp_path):
     with pytest.raises(CheckError, match=r"^`device` tpu: torch has none here, it computes on (cpu|gpu)"):
         compare_training(*RIGHT, device="tpu", backends=["torch"], record=tmp_path / "ref.npz", workers=workers)

@@ -16,6 +16,7 @@ LOOPS = [
 ]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("block", LOOPS)
 def test_code_of_a_backend_runs(block, tmp_path):
     done = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
