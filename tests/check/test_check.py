@@ -100,9 +100,10 @@ def test_each_fault_is_found_in_its_own_row(name, asked, workers):
 
 # As many seeds as CHECK_SEEDS says.
 #
-#     CHECK_SEEDS=200 python -m pytest tests/check/test_check.py -k seeds
+#     CHECK_SEEDS=200 python -m pytest -m full tests/check/test_check.py -k seeds
 #
 # 200 of 200 passed, on 3 backends in all rows, in 530 s (2 cores, measured 2026-11-24, with workers kept).
+@pytest.mark.full
 @pytest.mark.parametrize("seed", range(1, 1 + int(os.environ.get("CHECK_SEEDS", "1"))))
 def test_a_right_loss_holds_with_many_seeds(seed, workers):
     report = check_loss(f"{FAULTS}:Right", MSE, inputs="regression", seed=seed, workers=workers)

@@ -167,9 +167,8 @@ def test_other_files_are_told_before_anything_runs(mine, tmp_path):
 # --- device and precision --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "backend", [*(pytest.param(b, marks=pytest.mark.full) for b in ("tensorflow", "jax")), "torch"]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
 def test_a_device_that_is_not_there_is_told(backend, mine, workers):
     with pytest.raises(CheckError, match=f"^`device` tpu: {backend} has none here, it computes on (cpu|gpu)\n"):
         check_loss(mine, backends=[backend], device="tpu", workers=workers)

@@ -124,7 +124,7 @@ def test_a_process_that_ends_is_told_in_one_line_and_started_again(task, worker,
     line = next((i for i, text in enumerate(STUB.splitlines(), 1) if text.startswith(f"def {task}(")), None)
     message = ENDS[task].format(stub=Path(stub).with_name("stub.py"), line=line)
     assert (reply.status, reply.message) == ("lost", message)
-    assert not group(first)
+    assert gone(first)
     assert worker.ask("echo", value=1).result == 1
     assert (worker.lost, worker.hung) == (1, 0)
 
@@ -175,7 +175,7 @@ def test_what_is_no_reply_loses_the_process(worker):
         replies.write(b"?")
     reply = worker.ask("hang")
     assert reply.message == "the process wrote something other than a reply, or closed the pipe: it was killed"
-    assert not group(first)
+    assert gone(first)
 
 
 def _end_of(process_id, pipe):
@@ -193,7 +193,7 @@ def test_a_process_that_hangs_is_killed_with_its_children(task, worker):
     reply = worker.ask(task)
     message = "no reply within 0.5 s: the process was killed (--timeout raises the limit)"
     assert (reply.status, reply.message) == ("lost", message)
-    assert not group(first)
+    assert gone(first)
 
 
 def test_a_loss_that_hangs_in_every_request_is_given_up_after_the_second(worker, monkeypatch):
@@ -222,7 +222,7 @@ def test_a_request_that_takes_too_much_memory_is_killed(worker):
     reply = worker.ask("take", gib=8)
     message = "took more than 0.25 GiB of memory for one batch (--memory raises the limit)"
     assert (reply.status, reply.message) == ("lost", message)
-    assert not group(first)
+    assert gone(first)
 
 
 def test_memory_is_read_from_ps_where_there_is_no_other_way(worker, monkeypatch):
@@ -292,7 +292,7 @@ def test_a_check_that_is_interrupted_ends_the_processes_and_others_can_follow(wo
     requests = {"jax": [(0, "echo", {}), (1, "hang", {}), (2, "hang", {})]}
     with pytest.raises(KeyboardInterrupt):
         gather({"jax": worker}, requests, progress=interrupt)
-    assert not group(worker.process_id)
+    assert gone(worker.process_id)
     assert worker.ask("echo", value=1).result == 1
 
 
@@ -305,7 +305,7 @@ def test_a_closed_worker_starts_no_process(worker):
     worker.ask("echo")
     worker.close()
     assert worker.ask("echo").message == "the worker was closed"
-    assert not group(worker.process_id)
+    assert gone(worker.process_id)
 
 
 # A process that nobody closes is what this is about, and Python warns of it.
@@ -363,7 +363,7 @@ def test_a_loss_that_hangs_is_ended():
         worker.timeout = 2
         batch = np.ones((6, 3), np.float32)
         reply = worker.ask("run", target=f"{FAULTS}:HangOnJax", y=batch, x=batch)
-        assert not group(worker.process_id)
+        assert gone(worker.process_id)
     assert reply.message == "no reply within 2 s: the process was killed (--timeout raises the limit)"
 
 

@@ -26,7 +26,7 @@ full = pytest.mark.full
 # The model, its data, the stage, a backend that is off there, its error, and what is said. One loss, one gradient
 # and one step are in the default tier.
 PARTS = [
-    ("build_embedding", "data_repeated", "step", "tensorflow", 0.01, "twice as far"),
+    pytest.param("build_embedding", "data_repeated", "step", "tensorflow", 0.01, "twice as far", marks=full),
     pytest.param("build_embedding", "data_words", "step", "tensorflow", None, "squares", marks=full),
     *(
         pytest.param(f"build_embedding({name!r})", "data_words", "step", "tensorflow", None, "squares", marks=full)
