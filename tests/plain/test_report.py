@@ -428,7 +428,7 @@ def test_json_of_infinities():
 
 def test_schema_documents_every_key():
     documented = Report.as_dict.__doc__
-    lines = re.findall(r"^ +- (.*)", re.sub(r" \([^)]*\)", "", documented), re.MULTILINE)
+    lines = re.findall(r"^ *- (.*)", re.sub(r" \([^)]*\)", "", documented), re.MULTILINE)
     keys = [key for line in lines for key in line.partition(":")[0].split(", ")]
     data = REPORT.as_dict()
     assert sorted(keys) == sorted((*data, *data["cells"][0]))
