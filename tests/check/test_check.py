@@ -67,7 +67,7 @@ def failures(report):
 # In the default tier each is looked for where it costs least, in the rows that do not compile and in its own; in the
 # full tier in every row, on every backend. What hangs is in the tests of workers, `test_workers.py`.
 ONE = {name: ["torch" if "torch" in backends else min(backends)] for name, (_, backends) in PLANTED.items()}
-ONE |= {"RefusesEmptyOnTorch": ["torch", "numpy"], "NaNGradientOnTorch": ["torch", "jax"]}  # they have to differ
+ONE |= {"RefusesEmptyOnTorch": ["torch", "numpy"], "NaNGradientOnTorch": ["torch", "tensorflow"]}  # they have to differ
 LOOKED_FOR = [
     *[pytest.param(name, some, id=f"{name}-{some[0]}") for name, some in ONE.items() if name != "HangOnJax"],
     *[pytest.param(name, None, id=name, marks=pytest.mark.full) for name in PLANTED],

@@ -296,7 +296,7 @@ def goes_on(report, lost):
     return cell.detail
 
 
-@pytest.mark.parametrize("name", full_but(("build_raises_on_torch", "step_raises", "step_dies", "data"), ON_TORCH))
+@pytest.mark.parametrize("name", full_but(("build_raises_on_torch", "step_raises", "step_dies"), ON_TORCH))
 def test_what_one_backend_cannot_run_leaves_the_others(name, workers):
     build, data = ("build", "raises_on_torch") if name == "data" else (name, "arrays")
     # Others take less than a second, but of a loaded machine.

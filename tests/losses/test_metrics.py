@@ -323,7 +323,11 @@ def model_of(predicted, given, **options):
     return model
 
 
-@pytest.mark.parametrize("group", GROUPS)
+# On JAX, that of classes takes as long as all others.
+ALL_GROUPS = [pytest.param(g, marks=[pytest.mark.full] * (BACKEND == "jax" and g == "classes")) for g in GROUPS]
+
+
+@pytest.mark.parametrize("group", ALL_GROUPS)
 @pytest.mark.parametrize(("jit", "every"), WAYS)
 def test_in_evaluate(group, jit, every, tmp_path):
     """As `metrics` without weights, as `weighted_metrics` with them, several steps in one, saved and loaded."""
@@ -429,6 +433,7 @@ def test_metrics_leave_out_what_a_keras_mask_does(kind):
 # --- names of classes ------------------------------------------------------------------------------------------------
 
 
+@full_on("jax")
 def test_a_scalar_a_class_for_callbacks(tmp_path):
     names = ["background", "liver", "tumour", "none"]
     inputs = keras.Input((N, C))
@@ -467,6 +472,7 @@ def test_a_scalar_a_class_for_callbacks(tmp_path):
 # --- confusion matrix ------------------------------------------------------------------------------------------------
 
 
+@full_on("jax")
 @pytest.mark.parametrize("normalize", [None, "true", "pred", "all"])
 def test_confusion_matrix(normalize):
     matrix = ConfusionMatrix(normalize=normalize, num_classes=C)
