@@ -20,6 +20,7 @@ class Record(NamedTuple):
         inputs: as they were named.
         seed: of the inputs.
         reduction: of the values, as in `tasks.run`.
+        rounding: the relative rounding of the least precise products.
         cases: the batches, without those that are too large for numerical derivatives.
         truths: case -> its truth, by which it is known how far rounding changes values and gradients.
         versions: column, which names the file and the backend -> versions.
@@ -31,6 +32,7 @@ class Record(NamedTuple):
     inputs: str
     seed: int
     reduction: str
+    rounding: float
     cases: list[Case]
     truths: dict[str, Truth]
     versions: dict[str, str]
@@ -54,6 +56,7 @@ def write(path: str | Path, run: Run, inputs: str) -> bool:
         "inputs": inputs,
         "seed": run.seed,
         "reduction": run.reduction,
+        "rounding": run.rounding,
         "cases": [dict(case._asdict()) for case in cases],
         "truths": {case.name: _parts(run.truths[case.name]) for case in cases if case.name in run.truths},
         "versions": {backend: run.described[backend]["versions"] for backend in replies},
@@ -72,13 +75,14 @@ def read(path: str | Path) -> Record:
     """
     content = recorded.read(path, KIND)
     try:
-        columns = {backend: f"{Path(path).stem}:{backend}" for backend in content["replies"]}
+        columns = {backend: recorded.column(path, backend) for backend in content["replies"]}
         return Record(
             path=str(path),
             target=content["target"],
             inputs=content["inputs"],
             seed=content["seed"],
             reduction=content["reduction"],
+            rounding=content["rounding"],
             cases=[Case(**case) for case in content["cases"]],
             truths={name: _truth(parts) for name, parts in content["truths"].items()},
             versions={columns[backend]: content["versions"][backend] for backend in columns},

@@ -73,6 +73,11 @@ def kind(path: str | Path) -> str:
     return str(_header(path)[0]["kind"])
 
 
+def column(path: str | Path, backend: str) -> str:
+    """Return what a report calls a backend of a record."""
+    return f"{Path(path).stem}:{backend}"
+
+
 def damaged(path: str | Path, error: Exception) -> TargetError:
     """Return the error of a record whose content is not what it should be."""
     return TargetError(f"`against` {path} is a damaged record: {type(error).__name__}: {error}")

@@ -6,17 +6,21 @@ import pytest
 from multiloss.check import CheckError, TargetError, assert_matches, check_loss, recorded
 
 MINE = """
+import os
+
 import keras
 from keras import ops
 
 
 class Loss(keras.losses.Loss):
-    def __init__(self, power=1.5, slope=1.0, refuses=False, where=None, **options):
+    def __init__(self, power=1.5, slope=1.0, refuses=False, ends=False, where=None, **options):
         super().__init__(**options)
-        self.power, self.slope, self.refuses = power, slope, refuses
+        self.power, self.slope, self.refuses, self.ends = power, slope, refuses, ends
         self.here = where in (None, keras.backend.backend())
 
     def call(self, y_true, y_pred):
+        if self.ends:
+            os._exit(3)
         if self.refuses and self.here:
             raise ValueError("no such batch")
         value = ops.mean(ops.abs(y_pred - y_true) ** self.power, axis=-1)
@@ -135,6 +139,14 @@ def test_a_test_suite_asserts_that_a_loss_matches(reference, mine, workers):
         assert_matches(reference, f"{mine}(power=2.1)", **some)
     with pytest.raises(CheckError, match=r"`data` must be None for the record of a loss. Received: 'x'"):
         assert_matches(reference, data="x", **some)
+
+
+@pytest.mark.full  # it ends a worker
+def test_a_loss_without_any_value_is_not_recorded(mine, workers, tmp_path):
+    path = tmp_path / "none.npz"
+    with pytest.raises(CheckError, match=r"`record` .*none\.npz was not written: the loss has no value on any backend"):
+        check_loss(f"{mine}(ends=True)", backends=["torch"], record=path, checks=["runs"], workers=workers)
+    assert not path.exists()
 
 
 def test_the_command_records_and_compares(command, capsys, tmp_path):

@@ -258,7 +258,7 @@ def test_what_passes_says_what_is_undecided():
 # --- records ---------------------------------------------------------------------------------------------------------
 
 
-def recorded(got, wanted, function=squares, case=CASE, reply=None, truth=True, **options):
+def recorded(got, wanted, function=squares, case=CASE, reply=None, truth=True, then=2.0**-24, **options):
     """The cell of a check against a record of torch: pairs of a value and a gradient, and the truth of a function."""
     run = run_of({"torch": (got[0], None if got[1] is None else np.float32(got[1]))}, function, case, **options)
     record = Record(
@@ -267,6 +267,7 @@ def recorded(got, wanted, function=squares, case=CASE, reply=None, truth=True, *
         inputs="regression",
         seed=0,
         reduction="none",
+        rounding=then,
         cases=run.cases,
         truths=run.truths if truth else {},
         versions={"ref:torch": "torch 1.0"},
@@ -317,6 +318,7 @@ def test_the_tolerance_of_a_record_is_that_of_its_precision_and_its_conditioning
     """TF32 rounds to 5e-4, of which 16 are allowed; where terms cancel, rounding of inputs moves values by more."""
     off = (VALUE * (1 + 4e-5), RIGHT)
     assert not fails(recorded(off, (VALUE, RIGHT), rounding=2.0**-11))
+    assert not fails(recorded(off, (VALUE, RIGHT), then=2.0**-11))
     assert fails(recorded((VALUE * 1.01, RIGHT), (VALUE, RIGHT), rounding=2.0**-11))
     at, gradient = CASE._replace(x=X + 1000), np.array([[1.0, 0.0]] * 2) * slopes.upstream_of((2,))[:, None]
     wanted, off = (at.x[:, 0] - 1000, gradient), (at.x[:, 0] - 1000 + 4e-4, gradient)

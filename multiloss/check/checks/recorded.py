@@ -21,6 +21,10 @@ class Recorded(Check):
     def __init__(self, record: Record):
         self.record = record
 
+    def _share(self, run: Run, of: float) -> float:
+        """Return a tolerance relative to the size, for the less precise of then and now."""
+        return compare.relative(max(run.rounding, self.record.rounding), of)
+
     def requests(self, run: Run, backend: str) -> dict[Any, Request]:
         options = {"reduction": self.record.reduction, "gradient": has_gradient(backend)}
         return {case.name: run.request(case, **options) for case in self.record.cases}
@@ -47,18 +51,19 @@ class Recorded(Check):
                     found.add(name, off, f"{what}{shapes} differs from {by}", batch=case)
 
     def _of_values(self, run: Run, case: Case, got: Any, wanted: Any, typical: float) -> Difference:
-        tolerance = run.value_share * max(compare.largest(wanted), typical)
+        tolerance = self._share(run, compare.VALUE) * max(compare.largest(wanted), typical)
         truth = self.record.truths.get(case.name)
         if truth is not None and truth.value.shape == np.shape(wanted):
             tolerance = tolerance + np.nan_to_num(truth.moved)
         return compare.difference(got, wanted, tolerance)
 
     def _of_gradients(self, run: Run, case: Case, got: Any, wanted: Any, typical: float) -> Difference:
-        tolerance: Any = run.gradient_share * max(compare.largest(wanted), typical, 1e-30)
+        share = self._share(run, compare.GRADIENT)
+        tolerance: Any = share * max(compare.largest(wanted), typical, 1e-30)
         truth = self.record.truths.get(case.name)
         if truth is not None and truth.slopes is not None and got.size == wanted.size:
             slopes = truth.slopes
-            tolerance = np.maximum(tolerance, gradient_tolerance(case, truth, run.gradient_share, typical))
+            tolerance = np.maximum(tolerance, gradient_tolerance(case, truth, share, typical))
             # At a kink, or where slopes are not known, another gradient may be as right.
             kink = (slopes.upper - slopes.lower > tolerance) & (slopes.off(got) <= tolerance)
             free = kink | slopes.open | ~np.isfinite(slopes.error)

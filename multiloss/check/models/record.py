@@ -59,7 +59,7 @@ def read(path: str | Path) -> Record:
     """
     content = recorded.read(path, KIND)
     try:
-        columns = {backend: f"{Path(path).stem}:{backend}" for backend in content["replies"]}
+        columns = {backend: recorded.column(path, backend) for backend in content["replies"]}
         replies = {
             columns[backend]: {name: _with_calls(result) for name, result in some.items()}
             for backend, some in content["replies"].items()
